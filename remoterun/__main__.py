@@ -1,0 +1,7 @@
+"""`python -m remoterun`: the command line."""
+
+import sys
+
+from remoterun.cli import main
+
+sys.exit(main())

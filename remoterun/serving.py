@@ -1,0 +1,129 @@
+"""A process that serves until it is told to stop: signals, the ready file, what is said at start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from remoterun.access import write_private
+from remoterun.errors import RemoterunError
+
+logger = logging.getLogger(__name__)
+
+FAILED = 125  # exit code: it could not start, as for every failure that is ours
+
+_COLLECT = (10_000, 20, 20)  # objects and rounds between collections: calls make much, and no cycles
+
+
+class Server(ABC):
+    """What is served: a node, or a gateway to one."""
+
+    addresses: Mapping[str, tuple[str, ...]]  # what each transport took, once started
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start everything, transports last.
+
+        Raises:
+            RemoterunError: with what to do about it.
+            OSError: an address cannot be had.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop in order; also after a start that failed halfway."""
+
+    @abstractmethod
+    def announcement(self) -> str:
+        """Say where it can be reached, and how to call it."""
+
+    async def reload(self) -> None:  # noqa: B027 - what has nothing to start anew
+        """Start anew what can be, without a gap in service (SIGHUP)."""
+
+    def ready_value(self) -> dict[str, Any]:
+        """Give what the ready file says."""
+        return {"pid": os.getpid(), **self.addresses}
+
+
+def serve_until_stopped(make: Callable[[], Server], log_level: str, ready_file: Path | None = None) -> int:
+    """Serve until a signal tells to stop; give the exit code.
+
+    Parameters:
+        make: makes what is served.
+        log_level: what the log on stderr holds: this and worse.
+        ready_file: where the addresses are written once every transport answers.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        return runner.run(_serve(make(), ready_file))
+
+
+async def _serve(server: Server, ready_file: Path | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_requested, stop)
+    reloading: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGHUP, _reload_requested, server, reloading)
+    try:
+        await server.start()
+    except (RemoterunError, OSError) as error:
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        print(f"remoterun: {reason}", file=sys.stderr)
+        await server.stop()
+        return FAILED
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
+    gc.set_threshold(*_COLLECT)
+    if ready_file is not None:
+        write_private(ready_file, json.dumps(server.ready_value()).encode() + b"\n")
+    print(server.announcement(), flush=True)
+    await stop.wait()
+    print("remoterun: stopping", file=sys.stderr, flush=True)
+    await server.stop()
+    if ready_file is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(ready_file)  # noqa: PTH108 - as quick as it gets, on the way out
+    return 0
+
+
+def _reload_requested(server: Server, reloading: set[asyncio.Task[None]]) -> None:
+    """Reload; asked while that goes on, once."""
+    if not reloading:
+        task = asyncio.ensure_future(_reload(server))
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+
+async def _reload(server: Server) -> None:
+    try:
+        await server.reload()
+    except RemoterunError as error:
+        logger.error("not reloaded: %s", error)
+    else:
+        logger.info("reloaded")
+
+
+def _stop_requested(stop: asyncio.Event) -> None:
+    """Stop; asked twice, at once: jobs are killed by their fork servers."""
+    if stop.is_set():
+        os._exit(130)
+    stop.set()

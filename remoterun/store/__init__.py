@@ -1,0 +1,1 @@
+"""Where jobs, their event logs and refused calls are kept."""
