@@ -1,0 +1,1 @@
+"""The page for people: sign-in, templates, and what a browser loads."""

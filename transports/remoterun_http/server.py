@@ -1,0 +1,172 @@
+"""The server half: uvicorn on the node's loop, behind sockets of our own and bounds on every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import uvicorn
+
+from remoterun.errors import Unavailable
+from remoterun.transport import ServerContext, ServerHalf
+from remoterun_http import HttpSettings
+from remoterun_http.app import Application
+from remoterun_http.bounds import Bounds
+from remoterun_http.console.signin import SignIns, invitation
+from remoterun_http.listeners import BACKLOG, hosts_of, listening, url
+
+_PARTING = 1.0  # seconds at most for callers with a connection kept open to send once more
+_LOOK_EVERY = 0.01  # seconds
+_KEEP_ALIVE = 75  # seconds; longer than clients keep theirs, so that none is closed under a request
+
+
+class HttpServer(ServerHalf):
+    """HTTP in front of a service."""
+
+    def __init__(self, context: ServerContext, settings: HttpSettings) -> None:
+        self._context = context
+        self._settings = settings
+        self._server: _Server | None = None
+        self._app: Application | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._signins = SignIns(context.data)
+        self._page = ""
+
+    async def start(self) -> Mapping[str, tuple[str, ...]]:
+        if not self._settings.enabled:
+            return {}
+        tls = _tls(self._settings)
+        is_clear_text_fine = tls is not None or self._context.insecure_listen
+        sockets = listening(self._settings.listen, in_clear_text=is_clear_text_fine)
+        self._app = Application(
+            self._context.service,
+            self._signins,
+            max_request=self._context.max_request,
+            incoming=self._context.incoming,
+            is_ready=self._context.is_ready,
+            hosts=(*self._settings.hosts, *hosts_of(self._settings.listen)),
+            origins=self._settings.origins,
+        )
+        # The handshake comes before the protocol: both together take no longer than a connection may.
+        patience = self._context.auth_timeout / (2 if tls else 1)
+        bounds = Bounds(
+            auth_timeout=patience,
+            request_timeout=self._settings.request_timeout,
+            connections=self._settings.connections,
+        )
+        self._server = _Server(_config(self._app, self._settings.proxies), bounds, tls)
+        self._serving = asyncio.create_task(self._server.serve(sockets), name="remoterun-http")
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._serving.done():
+            await self._serving
+        scheme = "https" if tls else "http"
+        urls = tuple(url(scheme, each) for each in sockets)
+        self._page = await invitation(self._context, self._signins, urls[0])
+        return {"http": urls}
+
+    def welcome(self) -> Mapping[str, str]:
+        return {"page": self._page} if self._page else {}
+
+    async def stop(self, grace: float) -> None:
+        if self._server is None or self._app is None or self._serving is None:
+            return
+        await self._server.part(min(grace, _PARTING), self._app.stop)
+        self._server.config.timeout_graceful_shutdown = math.ceil(grace)
+        self._server.should_exit = True
+        await self._serving
+        self._server.abort()
+        self._server = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals left to the node, and handshakes that end."""
+
+    def __init__(self, config: uvicorn.Config, bounds: Bounds, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._bounds = bounds
+        self._tls = tls
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        handshake = self._bounds.auth_timeout if self._tls else None
+        self.servers = [
+            await loop.create_server(
+                lambda: self._bounds.protocol(self.config, self.server_state),
+                sock=each,
+                ssl=self._tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=handshake,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+        self.ready.set()
+
+    async def part(self, patience: float, end_streams: Callable[[], None]) -> None:
+        """Take no new connections, and let those that are kept open end with their next answer.
+
+        A caller may be sending on an idle connection just when it is closed, and would lose that request.
+        """
+        for each in self.servers:
+            each.close()
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        end_streams()
+        for _ in range(round(patience / _LOOK_EVERY)):
+            if not self.server_state.connections:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def abort(self) -> None:
+        """Close what is still open after the time to end has passed."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def _config(app: Application, proxies: tuple[str, ...]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",  # that it started and stopped is the node's to say
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
+    if not settings.cert:
+        if settings.key:
+            raise Unavailable("[http] key is set and cert is not; set both, or neither")
+        return None
+    for name in filter(None, (settings.cert, settings.key)):
+        if not Path(name).is_file():
+            raise Unavailable(f"[http]: there is no file {name}; set cert and key to PEM files")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.cert, settings.key or None)
+    except (ssl.SSLError, OSError) as error:
+        raise Unavailable(f"[http] cert {settings.cert} cannot be used: {error}") from error
+    return context

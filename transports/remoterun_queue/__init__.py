@@ -1,0 +1,1 @@
+"""Queues: ZeroMQ, RabbitMQ and ActiveMQ, each with its own wire, all with one form of message."""
