@@ -1,0 +1,13 @@
+"""Take a mean with pandas, which the fork server has imported."""
+
+# /// script
+# [tool.remoterun]
+# isolation = "fork"
+# preload = ["pandas"]
+# ///
+
+import pandas
+
+
+def main(name: str) -> dict[str, float]:
+    return {name: float(pandas.Series([1.0, 2.0, 3.0]).mean())}

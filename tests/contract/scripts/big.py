@@ -1,0 +1,2 @@
+def main(size: int) -> str:
+    return "x" * size

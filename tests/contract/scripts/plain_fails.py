@@ -1,0 +1,4 @@
+import sys
+
+print("plain and failing")
+sys.exit(int(sys.argv[1]))

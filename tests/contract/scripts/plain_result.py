@@ -1,0 +1,4 @@
+from remoterun import script
+
+print("text beside the result")
+script.result({"rows": 3})

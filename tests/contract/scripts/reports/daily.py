@@ -1,0 +1,7 @@
+"""Report on a day."""
+
+from datetime import date
+
+
+def main(day: date) -> str:
+    return f"report of {day.isoformat()}"

@@ -1,0 +1,6 @@
+import time
+
+
+def main(seconds: float = 60.0) -> None:
+    print("started", flush=True)
+    time.sleep(seconds)

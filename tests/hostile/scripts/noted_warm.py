@@ -1,0 +1,16 @@
+# /// script
+# [tool.remoterun]
+# isolation = "warm"
+# ///
+"""Note the start, work, in a process that stays."""
+
+import time
+
+from _journal import note
+
+
+def main(journal: str, work: float = 0.0) -> str:
+    note(journal)
+    print("working", flush=True)
+    time.sleep(work)
+    return "done"
