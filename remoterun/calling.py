@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from remoterun import operations
 from remoterun.messages import (
+    Backup,
     Job,
     JobPage,
     JobQuery,
@@ -81,6 +82,9 @@ class CallingSession(Session):
     def revoke_token(self, name: str) -> None:
         self.ask(operations.revoke_token(name))
 
+    def backup(self) -> Backup:
+        return self.ask(operations.backup())
+
 
 class AsyncCallingSession(AsyncSession):
     """The operations over `ask`, in their asyncio shape; `events` and `open_artifact` are the wire's own."""
@@ -134,3 +138,6 @@ class AsyncCallingSession(AsyncSession):
 
     async def revoke_token(self, name: str) -> None:
         await self.ask(operations.revoke_token(name))
+
+    async def backup(self) -> Backup:
+        return await self.ask(operations.backup())

@@ -82,6 +82,18 @@ class EnvironmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class BackupSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The copies of the data folder that a running node makes."""
+
+    folder: Annotated[
+        str, Meta(description="Folder of backups, one folder each; empty: in the data folder.", extra=PATH)
+    ] = ""
+    every: Annotated[
+        Duration, Meta(description="Time from one backup to the next; 0: only when asked, by `remoterun backup`.")
+    ] = Duration(0)
+    keep: Annotated[int, Meta(ge=1, description="At most this many backups are kept; the oldest are removed.")] = 7
+
+
 class PrincipalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A caller that holds no token of ours, as a queue's publisher."""
 
@@ -123,6 +135,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     environments: EnvironmentSettings = EnvironmentSettings()
+    backup: BackupSettings = BackupSettings()
     principals: dict[str, PrincipalSettings] = field(default_factory=dict)
 
 

@@ -27,6 +27,7 @@ import msgspec
 from remoterun import failpoints
 from remoterun.access import Access, Principal
 from remoterun.admission import check
+from remoterun.backup import Backups
 from remoterun.catalog import Catalog, Script
 from remoterun.config import NodeSettings
 from remoterun.environments import Environments
@@ -90,6 +91,7 @@ class Dispatcher(AsyncService):
         workers: jobs at once.
         artifacts: folder of what jobs left, one folder a job.
         uploads: the files that callers sent along.
+        backups: makes copies of the data.
         addresses: gives what the transports took.
     """
 
@@ -107,6 +109,7 @@ class Dispatcher(AsyncService):
         store: Store,
         artifacts: Path,
         uploads: Uploads,
+        backups: Backups,
         seal: Seal,
     ) -> None:
         self.settings = settings
@@ -118,6 +121,7 @@ class Dispatcher(AsyncService):
         self.store = store
         self.artifacts = artifacts
         self.uploads = uploads
+        self.backups = backups
         self.counters: Counter[str] = Counter()
         self.addresses: Mapping[str, tuple[str, ...]] = {}
         self.brokers: Callable[[], Mapping[str, str]] = dict  # what queues say of theirs
@@ -179,9 +183,10 @@ class Dispatcher(AsyncService):
         folders = (self.artifacts, self.uploads.folder)
         self._housekeeping = [
             asyncio.create_task(self._tick()),
-            asyncio.create_task(prune(self.store, folders, self.settings.retention)),
+            asyncio.create_task(prune(self.store, folders, self.settings.retention, self.backups.holding)),
             asyncio.create_task(sweep(self.store, folders, new_id())),
-            asyncio.create_task(prune_versions(self.catalog, self.settings.retention)),
+            asyncio.create_task(prune_versions(self.catalog, self.settings.retention, self.backups.holding)),
+            asyncio.create_task(self.backups.keep_making()),
         ]
 
     async def stop(self, grace: float) -> None:
@@ -207,6 +212,7 @@ class Dispatcher(AsyncService):
         for task in (*self._tasks, *self._housekeeping):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._housekeeping, return_exceptions=True)
+        await self.backups.stop()
 
     def _refuse_undurable(self) -> None:
         """Turn away calls of `run` that have not started: they were never accepted, and will not be."""

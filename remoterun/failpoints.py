@@ -24,6 +24,7 @@ NAMES = frozenset(
         "store.before_commit",  # everything is written, nothing is committed
         "store.after_commit",  # the group is on disk, nobody has been told
         "store.read",  # before each query
+        "store.copy",  # before each step of a copy
         "uploads.write",  # before a piece of a file that a caller sends along
         "uploads.kept",  # the files of a call are on disk with their job, which is not recorded yet
         "dispatcher.admitted",  # a job is on disk, its caller does not know yet

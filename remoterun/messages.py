@@ -374,3 +374,13 @@ class MadeToken(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"MadeToken({self.name!r}, …)"
+
+
+class Backup(Struct, frozen=True, kw_only=True):
+    """A backup that a node made: a data folder as it was."""
+
+    name: str
+    path: str  # on the node's machine
+    taken: datetime
+    bytes: int
+    files: int

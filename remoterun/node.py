@@ -14,6 +14,7 @@ from typing import Any
 
 from remoterun import __version__
 from remoterun.access import Access, Tokens, write_private
+from remoterun.backup import DATABASE, Backups
 from remoterun.catalog import Catalog
 from remoterun.config import Loaded
 from remoterun.dispatcher import Dispatcher
@@ -63,7 +64,7 @@ class Node(Server):
         workers = settings.workers or 2 * (os.cpu_count() or 1)
         self.incoming = Incoming(self.data / "uploads" / "incoming", settings.limits.upload)
         self.incoming.prepare()
-        self.store = SqliteStore(self.data / "remoterun.sqlite3")
+        self.store = SqliteStore(self.data / DATABASE)
         self.environments = Environments(
             EnvironmentFolder(Path(settings.environments.folder or self.data / "environments")), settings.environments
         )
@@ -99,6 +100,7 @@ class Node(Server):
             store=self.store,
             artifacts=self.data / "artifacts",
             uploads=Uploads(self.data / "uploads", self.incoming),
+            backups=Backups(self.data, settings.backup, self.store),
             seal=Seal(self.data / "secret.key"),
         )
         await self.store.open()

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from remoterun.errors import Internal, Invalid
 from remoterun.messages import (
+    Backup,
     Job,
     JobPage,
     JobQuery,
@@ -116,6 +117,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "list_tokens": Operation(Nothing, lambda session, _: session.list_tokens()),
     "new_token": Operation(NewToken, lambda session, wanted: session.new_token(wanted), acts=True),
     "revoke_token": Operation(ByName, lambda session, fields: session.revoke_token(fields.name), acts=True),
+    "backup": Operation(Nothing, lambda session, _: session.backup(), acts=True),
 }
 """Those that are answered with one value; the two of `STREAMS` are answered with many."""
 
@@ -237,6 +239,11 @@ def new_token(wanted: NewToken) -> Call[MadeToken]:
 def revoke_token(name: str) -> Call[None]:
     """Make a token worthless."""
     return Call("revoke_token", ByName(name), None, repeatable=False)
+
+
+def backup() -> Call[Backup]:
+    """Make a copy of the node's data."""
+    return Call("backup", Nothing(), Backup, waits=True, repeatable=False)
 
 
 def decode_answer(answer: Any, kind: Any) -> Any:

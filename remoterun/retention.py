@@ -27,33 +27,44 @@ _JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAUSE = 0.05  # seconds between two steps, for the calls that wait meanwhile
 
 
-async def prune_versions(catalog: Catalog, kept: Retention) -> None:
-    """Remove copies of scripts' versions that no kept job can be of, for ever."""
+async def prune_versions(catalog: Catalog, kept: Retention, holding: asyncio.Lock) -> None:
+    """Remove copies of scripts' versions that no kept job can be of, for ever.
+
+    Parameters:
+        holding: held by who takes files meanwhile.
+    """
     while True:
         try:
-            await catalog.prune_versions(time.time() - kept.age)
+            async with holding:
+                await catalog.prune_versions(time.time() - kept.age)
         except OSError as error:
             logger.warning("old versions of scripts cannot be removed now: %s", error)
         await asyncio.sleep(_VERSIONS_EVERY)
 
 
-async def prune(store: Store, folders: Sequence[Path], kept: Retention) -> None:
+async def prune(store: Store, folders: Sequence[Path], kept: Retention, holding: asyncio.Lock) -> None:
     """Remove what is older or more than is to be kept, for ever.
 
     Parameters:
         folders: those of files that jobs have; in each of them a job has a folder by its id.
+        holding: held by who takes files meanwhile.
     """
     while True:
-        bounds = Bounds(now() - timedelta(seconds=kept.age), kept.jobs, kept.bytes)
-        try:
-            removed = await store.prune(bounds, _STEP)
-        except ServiceError as error:
-            logger.warning("old jobs cannot be removed now: %s", error)
-            removed = []
-        if removed:
-            for folder in folders:
-                await asyncio.to_thread(_remove_folders, folder, removed)
+        async with holding:
+            removed = await _prune_some(store, folders, kept)
         await asyncio.sleep(_PAUSE if removed else _EVERY)
+
+
+async def _prune_some(store: Store, folders: Sequence[Path], kept: Retention) -> bool:
+    bounds = Bounds(now() - timedelta(seconds=kept.age), kept.jobs, kept.bytes)
+    try:
+        removed = await store.prune(bounds, _STEP)
+    except ServiceError as error:
+        logger.warning("old jobs cannot be removed now: %s", error)
+        return False
+    for folder in folders if removed else ():
+        await asyncio.to_thread(_remove_folders, folder, removed)
+    return bool(removed)
 
 
 async def sweep(store: Store, folders: Sequence[Path], before: str) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from remoterun.messages import (
     ArtifactInfo,
+    Backup,
     Event,
     Job,
     JobPage,
@@ -184,6 +185,10 @@ class AsyncSession(ABC):
     def revoke_token(self, name: str) -> Awaitable[None]:
         """Make a token worthless, on open connections too."""
 
+    @abstractmethod
+    def backup(self) -> Awaitable[Backup]:
+        """Make a copy of the node's data, on the node's machine (scope `admin`); give it once it is whole."""
+
 
 class AsyncService(ABC):
     """The door: nothing can be asked without a principal."""
@@ -271,6 +276,10 @@ class Session(ABC):
     @abstractmethod
     def revoke_token(self, name: str) -> None:
         """Make a token worthless, on open connections too."""
+
+    @abstractmethod
+    def backup(self) -> Backup:
+        """Make a copy of the node's data, on the node's machine; give it once it is whole."""
 
     def close(self) -> None:  # noqa: B027 - most sessions hold nothing to close
         """Let go of what the session holds; calling it twice is allowed."""
@@ -397,6 +406,9 @@ class _BlockingSession(Session):
     def revoke_token(self, name: str) -> None:
         self._call(lambda: self._session.revoke_token(name))
 
+    def backup(self) -> Backup:
+        return self._call(self._session.backup)
+
     def _iterate(self, iterator: AsyncIterator[T]) -> Iterator[T]:
         try:
             while True:
@@ -481,6 +493,9 @@ class _ThreadedSession(AsyncSession):
 
     async def revoke_token(self, name: str) -> None:
         await _in_thread(self._session.revoke_token, name)
+
+    async def backup(self) -> Backup:
+        return await _in_thread(self._session.backup)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -15,6 +15,7 @@ from remoterun.errors import NotFound, ServiceError
 from remoterun.joblog import is_final
 from remoterun.live import LiveJob
 from remoterun.messages import (
+    Backup,
     Event,
     Job,
     JobPage,
@@ -235,6 +236,11 @@ class DispatcherSession(AsyncSession):
         access = self._dispatcher.access
         await asyncio.to_thread(access.tokens.revoke, name)
         access.poll()
+
+    @_operation
+    async def backup(self) -> Backup:
+        self._principal.check_admin()
+        return await self._dispatcher.backups.make()
 
 
 async def _chunks(path: Path, start: int, stop: int) -> AsyncIterator[bytes]:

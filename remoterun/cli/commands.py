@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "new": Command("authoring", "make a script to start from"),
     "check": Command("authoring", "check scripts without running them"),
     "token": Command("token", "make, list and revoke tokens of the local node"),
+    "backup": Command("backup", "have the node make a copy of its data, without stopping"),
     "doctor": Command("doctor", "say what works on this machine and what to do about the rest"),
     "completion": Command("completion", "print the completion of a shell: bash, zsh or fish"),
 }

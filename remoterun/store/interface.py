@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -139,6 +140,17 @@ class Store(ABC):
     @abstractmethod
     async def list_refusals(self, limit: int) -> list[Refusal]:
         """Give the newest refused calls, newest first."""
+
+    @abstractmethod
+    async def copy(self, path: Path) -> None:
+        """Write a copy of the whole store as it is at the end of this, while it goes on serving.
+
+        Parameters:
+            path: a file that does not exist yet.
+
+        Raises:
+            Unavailable: it cannot be written, or the store closes.
+        """
 
     @abstractmethod
     async def prune(self, bounds: Bounds, step: int) -> list[str]:

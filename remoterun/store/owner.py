@@ -12,11 +12,12 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from sqlalchemy import Connection, create_engine
@@ -33,6 +34,8 @@ from remoterun.store.records import Encoded, add_totals, write_group, write_refu
 log = logging.getLogger("remoterun.store")
 
 _TRANSACTION_JOBS = 500  # a backlog goes in several transactions: reads and other writes come between
+_COPY_PAGES = 256  # 1 MiB a step: others wait for about a millisecond
+_COPY_REST = 0.1  # seconds at most after a step; as long as it took, so that half of the disk is left to others
 _WAL_KEPT = 64 * 2**20  # bytes; what a burst leaves beyond it is given back to the disk
 
 Query = Callable[[Connection], Any]
@@ -70,6 +73,18 @@ class Outcome:
     fault: str | None = None  # why the last commit did not
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy to be made of the database, and what is told in the owner's thread once it is, or why it is not."""
+
+    path: Path
+    settle: Callable[[ServiceError | None], None]
+
+
+class _Stopped(Exception):
+    """The owner is to stop while it copies."""
+
+
 class Owner:
     """Serves units in a thread of its own.
 
@@ -81,7 +96,7 @@ class Owner:
     def __init__(self, path: Path, report: Callable[[Outcome], None]) -> None:
         self._path = path
         self._report = report
-        self._units: SimpleQueue[Unit | None] = SimpleQueue()
+        self._units: SimpleQueue[Unit | Copy | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="remoterun-store", daemon=True)
         self._opened: Callable[[Exception | None], None]
 
@@ -93,6 +108,10 @@ class Owner:
     def give(self, unit: Unit) -> None:
         """Hand over a unit; units are served in order."""
         self._units.put(unit)
+
+    def copy(self, copy: Copy) -> None:
+        """Have a copy made; units are served meanwhile."""
+        self._units.put(copy)
 
     def stop(self) -> None:
         """Serve what was given, close the database and end the thread."""
@@ -107,15 +126,63 @@ class Owner:
             return
         self._driver = driver_of(self._connection)
         self._opened(None)
-        while (unit := self._units.get()) is not None:
-            outcome = Outcome()
-            try:
-                self._serve(unit, outcome)
-            finally:
-                self._report(outcome)
-            del unit, outcome  # the next one may be long in coming
+        with suppress(_Stopped):
+            while True:
+                self._take(None)
         self._connection.close()
         self._connection.engine.dispose()
+
+    def _take(self, patience: float | None) -> None:
+        """Serve what comes next; nothing where nothing comes within `patience` seconds.
+
+        Raises:
+            _Stopped: there will be nothing more.
+        """
+        try:
+            order = self._units.get(timeout=patience)
+        except Empty:
+            return
+        if order is None:
+            raise _Stopped
+        if isinstance(order, Copy):
+            self._copy(order)
+            return
+        outcome = Outcome()
+        try:
+            self._serve(order, outcome)
+        finally:
+            self._report(outcome)
+
+    def _copy(self, order: Copy) -> None:
+        """Copy the database a few pages at a time; what this connection writes meanwhile gets into the copy.
+
+        (https://sqlite.org/backup.html: a backup by the connection that writes is kept up to date, not begun anew.)
+        """
+        began = time.monotonic()
+
+        def serve_others(status: int, remaining: int, total: int) -> None:
+            nonlocal began
+            failpoints.hit("store.copy")
+            if status == sqlite3.SQLITE_DONE:
+                return  # what is written from here on is not in the copy
+            rested = time.monotonic() + min(time.monotonic() - began, _COPY_REST)
+            while (left := rested - time.monotonic()) > 0 or not self._units.empty():
+                self._take(max(left, 0.0))
+            began = time.monotonic()
+
+        try:
+            target = sqlite3.connect(order.path, isolation_level=None)
+            try:
+                self._driver.backup(target, pages=_COPY_PAGES, progress=serve_others)
+            finally:
+                target.close()
+        except _Stopped:
+            order.settle(Unavailable("the node stopped before the copy was whole", retry_after=5.0))
+            raise
+        except (sqlite3.Error, OSError) as error:
+            order.settle(unavailable(describe(error, str(order.path))))
+        else:
+            order.settle(None)
 
     def _serve(self, unit: Unit, outcome: Outcome) -> None:
         if unit.group or unit.refusals or unit.probe:

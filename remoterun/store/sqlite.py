@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from msgspec import structs
 from sqlalchemy import Connection
 
-from remoterun.errors import Internal, Unavailable
+from remoterun.errors import Internal, ServiceError, Unavailable
 from remoterun.messages import Event, Job, JobPage, JobQuery, Refusal
 from remoterun.store import queries
 from remoterun.store.interface import Bounds, Extra, Record, Store
-from remoterun.store.owner import Ask, Outcome, Owner, Ready, Unit, driver_of, transaction, unavailable
+from remoterun.store.owner import Ask, Copy, Outcome, Owner, Ready, Unit, driver_of, transaction, unavailable
 from remoterun.store.pending import Pending, Steps
 from remoterun.store.records import encode_steps
 
@@ -162,6 +162,19 @@ class SqliteStore(Store):
 
     async def list_refusals(self, limit: int) -> list[Refusal]:
         return await self._ask(lambda connection: queries.list_refusals(connection, limit))
+
+    async def copy(self, path: Path) -> None:
+        await self._ask(lambda connection: None)  # what was written until now is on disk
+        copied: asyncio.Future[None] = self._loop.create_future()
+
+        def settle(error: ServiceError | None) -> None:
+            if error is None:
+                _resolve(copied, None)
+            else:
+                _reject(copied, error)
+
+        self._owner.copy(Copy(path, lambda error: self._call(partial(settle, error))))
+        await copied
 
     async def prune(self, bounds: Bounds, step: int) -> list[str]:
         def work(connection: Connection) -> list[str]:

@@ -120,6 +120,11 @@ TABLE: Mapping[str, Row] = {
         right=("root",),
         wrong=("ada", "bob", "reader", "runner", "auditor", "stopper"),
     ),
+    "backup": Row(
+        lambda session, job: session.backup(),
+        right=("root",),
+        wrong=("ada", "bob", "reader", "runner", "auditor", "stopper"),
+    ),
     "revoke_token": Row(
         lambda session, job: revoke_one(session),
         right=("root",),

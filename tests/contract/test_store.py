@@ -444,3 +444,63 @@ async def test_many_writers_at_once_lose_nothing(store: Store) -> None:
             tasks.create_task(writer(number))
     assert len(await store.list_jobs(JobQuery(state=State.SUCCEEDED, limit=1000), None)) == 320
     assert [event.n for event in await store.events(job_id(19, 15), 0, 10)] == [1, 2]
+
+
+def printed(second: float, text: str) -> OutputEvent:
+    return OutputEvent(job=job_id(second), n=1, time=START, stream="stdout", data=text)
+
+
+async def test_a_copy_is_a_store_of_its_own(store: Store, tmp_path: Path) -> None:
+    await store.durable(job(1), Extra(trace="t"), [printed(1, "one")])
+    store.write(job(2), None, [])
+    await store.copy(tmp_path / "copy.sqlite3")
+    await store.durable(job(3), None, [])
+    copied = SqliteStore(tmp_path / "copy.sqlite3")
+    await copied.open()
+    try:
+        assert [found.job.id for found in await copied.unfinished()] == [job_id(1), job_id(2)]
+        assert await copied.events(job_id(1), 0, 10) == [printed(1, "one")]
+    finally:
+        await copied.close()
+
+
+async def test_a_copy_holds_what_is_written_while_it_is_made(store: Store, tmp_path: Path) -> None:
+    for second in range(40):  # some forty steps of the copy
+        await store.durable(job(second), None, [printed(second, "x" * 2**20)])
+    copying = asyncio.ensure_future(store.copy(tmp_path / "copy.sqlite3"))
+    written = 0
+    while not copying.done():
+        await store.durable(job(1000 + written), None, [])
+        assert await store.get(job_id(written % 40)) is not None
+        written += 1
+    await copying
+    copied = SqliteStore(tmp_path / "copy.sqlite3")
+    await copied.open()
+    try:
+        there = {found.job.id for found in await copied.unfinished()}
+        assert {job_id(second) for second in range(40)} <= there
+        assert written > 1
+        assert {job_id(1000 + number) for number in range(written - 1)} <= there
+    finally:
+        await copied.close()
+
+
+async def test_a_copy_that_cannot_be_written(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"copy\.sqlite3 cannot be opened"):
+        await store.copy(tmp_path / "none" / "copy.sqlite3")
+    await store.durable(job(1), None, [])
+    assert store.fault is None
+
+
+async def test_a_copy_that_the_end_cuts_short(make: Callable[[], Store], tmp_path: Path) -> None:
+    store = make()
+    await store.open()
+    for second in range(10):
+        await store.durable(job(second), None, [printed(second, "x" * 2**20)])
+    copying = asyncio.ensure_future(store.copy(tmp_path / "copy.sqlite3"))
+    await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises(Unavailable, match="stopped before"):
+        await copying
+    with pytest.raises(Unavailable, match="stopping"):
+        await store.copy(tmp_path / "late.sqlite3")

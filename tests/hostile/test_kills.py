@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from remoterun.client import Node as Client
-from remoterun.errors import Busy, JobFailed, RemoterunError
+from remoterun.errors import Busy, Conflict, JobFailed, RemoterunError
 from remoterun.failpoints import NAMES, VARIABLE
 from remoterun.messages import Job, JobQuery, StateEvent
 from remoterun.states import State
@@ -45,7 +45,7 @@ NOTED = ("noted_fork", "noted_fork", "noted_warm", "noted_warm", "noted_spawn", 
 FILED = "noted_file"  # takes a file along
 LATEST = 0.6  # seconds of load after which a node is killed whose failpoint was not met
 SIGKILLED = -9
-_HITS = {"store.read": 3, "uploads.write": 2, "uploads.kept": 3}  # of 1 to so many, one kills
+_HITS = {"store.read": 3, "store.copy": 2, "uploads.write": 2, "uploads.kept": 3}  # of 1 to so many, one kills
 
 
 class Lane:
@@ -122,7 +122,9 @@ class Lane:
         params = self.params(script, work)
         kind = self.random.random()
         try:
-            if kind < 0.5:
+            if kind < 0.03:
+                client.session.backup()
+            elif kind < 0.5:
                 self.acknowledged.add(client.submit(script, **params).id)
             elif kind < 0.7:
                 client.run(script, **params)
@@ -132,6 +134,8 @@ class Lane:
                 self.call_with_key(client, key)
         except Busy:
             time.sleep(0.05)
+        except Conflict:
+            pass  # another caller's backup is being made
         except JobFailed as failure:
             if failure.job.state is not State.LOST:
                 raise
@@ -175,6 +179,9 @@ class Lane:
             self.check(client)
             assert node.stop() == 0
         assert is_sound(self.data)
+        backups = sorted((self.data / "backups").glob("[0-9]*"))
+        assert all(is_sound(backup) for backup in backups)
+        assert backups, "one was made between two kills"
 
     def check(self, client: Client) -> None:
         self.jobs = {job.id: job for job in _all_jobs(client)}

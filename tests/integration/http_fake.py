@@ -19,6 +19,7 @@ from remoterun.messages import (
     NULL,
     ArtifactEvent,
     ArtifactInfo,
+    Backup,
     Event,
     FieldError,
     Job,
@@ -307,6 +308,10 @@ class FakeSession(AsyncSession):
         self._check("all")
         if name != "ada":
             raise NotFound(f"there is no token named {name}")
+
+    async def backup(self) -> Backup:
+        self._check("all")
+        return Backup(name="1", path="/backups/1", taken=now(), bytes=1, files=1)
 
 
 def _script(name: str) -> ScriptInfo:

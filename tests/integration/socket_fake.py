@@ -16,6 +16,7 @@ from remoterun.errors import Busy, Conflict, Forbidden, Invalid, NotFound, Unaut
 from remoterun.messages import (
     ArtifactEvent,
     ArtifactInfo,
+    Backup,
     Event,
     FieldError,
     Job,
@@ -299,6 +300,10 @@ class FakeSession(AsyncSession):
         self._check()
         if name != "ada":
             raise NotFound(f"there is no token named {name}")
+
+    async def backup(self) -> Backup:
+        self._check()
+        return Backup(name="1", path="/backups/1", taken=now(), bytes=1, files=1)
 
 
 async def _chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw
 from remoterun import errors
 from remoterun.messages import (
     ArtifactInfo,
+    Backup,
     Event,
     FieldError,
     Job,
@@ -331,6 +332,9 @@ class FakeSession(Session):
     def revoke_token(self, name: str) -> None:
         if name != "ada":
             raise errors.NotFound(f"there is no token named {name}")
+
+    def backup(self) -> Backup:
+        return Backup(name="1", path="/backups/1", taken=TIME, bytes=2048, files=3)
 
 
 class FakeService(Service):

@@ -13,6 +13,7 @@ from remoterun import operations, service
 from remoterun.errors import BY_CODE, Internal, Invalid, ServiceError, TooLarge
 from remoterun.messages import (
     ArtifactInfo,
+    Backup,
     FieldError,
     Job,
     JobPage,
@@ -147,6 +148,7 @@ def test_deep_json_is_unreadable() -> None:
         (operations.list_tokens(), []),
         (operations.new_token(NewToken(name="ci", scopes=("read",))), MadeToken("ci", "rr_x")),
         (operations.revoke_token("ci"), None),
+        (operations.backup(), Backup(name="1", path="/backups/1", taken=now(), bytes=1, files=1)),
     ],
 )
 def test_an_answer_is_read_as_it_was_written(call: Call[Any], value: Any) -> None:

@@ -17,6 +17,7 @@ from remoterun.errors import Internal, Invalid, ServiceError, Unauthenticated, U
 from remoterun.incoming import safe_name
 from remoterun.messages import (
     ArtifactInfo,
+    Backup,
     ErrorBody,
     Event,
     FileOnDisk,
@@ -255,6 +256,9 @@ class HttpSession(Session):
 
     def revoke_token(self, name: str) -> None:
         self._ask("DELETE", f"/tokens/{quote(name, safe='')}")
+
+    def backup(self) -> Backup:
+        return _decoded(self._ask("POST", "/backups", waits=None), Backup)
 
     def _ask(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any

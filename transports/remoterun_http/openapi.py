@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from remoterun import __version__
 from remoterun.messages import (
+    Backup,
     Event,
     Job,
     JobQuery,
@@ -93,7 +94,7 @@ def document(app: FastAPI, scripts: Iterable[ScriptInfo]) -> Schema:
 
 
 def _components() -> dict[str, Schema]:
-    sent = (JobQuery, JobRequest, NodeInfo, Refusal, ScriptInfo, TokenInfo, NewToken, MadeToken, Event)
+    sent = (JobQuery, JobRequest, NodeInfo, Refusal, ScriptInfo, TokenInfo, NewToken, MadeToken, Backup, Event)
     kinds = (_as_sent(Job), _as_sent(Problem, "job"), *sent)
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["Problem"]["properties"]["job"] = _ref("Job")

@@ -59,7 +59,7 @@ def add_routes(app: FastAPI, calls: Calls, ending: Ending, is_ready: Callable[[]
     _add_streams(app, ending)
     _add_scripts(app)
     _add_node(app, is_ready)
-    _add_tokens(app, calls)
+    _add_administration(app, calls)
 
 
 def _add_jobs(app: FastAPI, calls: Calls, ending: Ending) -> None:
@@ -245,7 +245,7 @@ def _add_node(app: FastAPI, is_ready: Callable[[], bool]) -> None:
         return Answer(200, b'{"ready":true}', JSON).response()
 
 
-def _add_tokens(app: FastAPI, calls: Calls) -> None:
+def _add_administration(app: FastAPI, calls: Calls) -> None:
     @app.get("/tokens", summary="List tokens, without themselves", responses=described("Tokens") | refusals(401, 403))
     async def list_tokens(session: Caller) -> Response:
         return json_answer({"tokens": await session.list_tokens()}).response()
@@ -275,6 +275,15 @@ def _add_tokens(app: FastAPI, calls: Calls) -> None:
     async def revoke_token(name: str, session: Caller) -> Response:
         await session.revoke_token(name)
         return Response(status_code=204)
+
+    @app.post(
+        "/backups",
+        summary="Make a copy of the node's data, on the node's machine",
+        status_code=201,
+        responses=described("Backup", 201) | refusals(401, 403, 409, 503),
+    )
+    async def make_backup(session: Caller) -> Response:
+        return json_answer(await session.backup(), 201).response()
 
 
 async def _waited(session: AsyncSession, job_id: str, seconds: float, ending: Ending) -> Job:

@@ -41,6 +41,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "list_tokens": "tokens",
     "new_token": "made",
     "revoke_token": "revoked",
+    "backup": "backup",
 }
 
 _NOTHING: Final = Raw(b"")
@@ -221,6 +222,7 @@ class Answer(Struct, frozen=True):
     tokens: Raw = _NOTHING
     made: Raw = _NOTHING
     revoked: Raw = _NOTHING
+    backup: Raw = _NOTHING
 
     def check(self) -> None:
         """Raise what the answer says is wrong.

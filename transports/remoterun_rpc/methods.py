@@ -151,6 +151,9 @@ METHODS: Final[Mapping[str, Method]] = {
         _operation("new_token"),
     ),
     "revoke_token": Method("revoke_token(name): make a token worthless.", _operation("revoke_token")),
+    "backup": Method(
+        "backup(): make a copy of the node's data, on its machine; where it is, as JSON.", _operation("backup")
+    ),
     "call": Method(
         "call(operation, fields): an operation in its exact form, its fields and its answer as JSON text. The fields "
         "of run and submit are script, params or args, stdin, timeout, key, trace.",
