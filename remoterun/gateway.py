@@ -20,7 +20,7 @@ from remoterun.incoming import Incoming
 from remoterun.local import find_credential
 from remoterun.service import AsyncService, Origin, Token
 from remoterun.serving import Server, serve_until_stopped
-from remoterun.transport import ServerContext, ServerHalf, Target, Transport, for_url, installed
+from remoterun.transport import ServerContext, ServerHalf, Target, Transport, for_url, installed, reload_all
 
 _LOOK_EVERY, _LOOK_AGAIN = 1.0, 0.1  # seconds between two looks: while the node answers, and while it does not
 
@@ -67,6 +67,9 @@ class Gateway(Server):
     async def stop(self) -> None:
         await asyncio.gather(*(half.stop(self._loaded.node.grace) for half in self._halves), return_exceptions=True)
         await self._stack.aclose()
+
+    async def reload(self) -> None:
+        await reload_all(self._halves)
 
     def announcement(self) -> str:
         lines = [f"remoterun {__version__}: gateway to {self._target.url}"]

@@ -25,7 +25,7 @@ from remoterun.sealing import Seal
 from remoterun.secretfile import load_secrets
 from remoterun.serving import Server, serve_until_stopped
 from remoterun.store.sqlite import SqliteStore
-from remoterun.transport import ServerContext, ServerHalf, installed
+from remoterun.transport import ServerContext, ServerHalf, installed, reload_all
 from remoterun.uploads import Uploads
 from remoterun.workers import system
 from remoterun.workers.pool import WorkerPool
@@ -153,8 +153,7 @@ class Node(Server):
             self._lock = -1
 
     async def reload(self) -> None:
-        for half in self._halves:
-            await half.reload()
+        await reload_all(self._halves)
 
     def ready_value(self) -> dict[str, Any]:
         return {"node": self.name, **super().ready_value()}

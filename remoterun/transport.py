@@ -8,13 +8,13 @@ so that a command line pays for one client half and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct, field
 
-from remoterun.errors import Invalid, Unavailable
+from remoterun.errors import Invalid, ServiceError, Unavailable
 from remoterun.service import AsyncService, Service, ThreadedService
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ class ServerHalf(ABC):
         return {}
 
     async def reload(self) -> None:  # noqa: B027 - most have nothing to start anew
-        """Start anew what runs in processes of its own, without a gap in service."""
+        """Start anew what runs in processes of its own, and show certificates as their files are now, without a gap.
+
+        Raises:
+            Unavailable: that cannot be; what there is goes on.
+        """
 
 
 class Target(Struct, frozen=True):
@@ -94,6 +98,22 @@ class Target(Struct, frozen=True):
     timeout: float = 10.0  # seconds for connecting and for each answer that does not wait for a job
     ca_file: str | None = None  # PEM file of the authority to trust instead of the system's
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def reload_all(halves: Iterable[ServerHalf]) -> None:
+    """Reload server halves; what one of them cannot does not keep the others from it.
+
+    Raises:
+        Unavailable: one or more could not; the text says why.
+    """
+    failures: list[str] = []
+    for half in halves:
+        try:
+            await half.reload()
+        except ServiceError as error:
+            failures.append(error.message)
+    if failures:
+        raise Unavailable("; ".join(failures))
 
 
 class Transport(ABC):

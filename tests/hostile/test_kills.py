@@ -122,7 +122,7 @@ class Lane:
         params = self.params(script, work)
         kind = self.random.random()
         try:
-            if kind < 0.03:
+            if kind < 0.06:
                 client.session.backup()
             elif kind < 0.5:
                 self.acknowledged.add(client.submit(script, **params).id)

@@ -20,8 +20,8 @@ from remoterun.service import Token
 from remoterun.testing import NodeDidNotStart, RunningNode, running_node
 from remoterun.transport import Target
 from remoterun_rpc.certificates import principal_of
+from tests.certificates import Authority, Files
 from tests.hostile.harness import dial, read_to_end
-from tests.integration.rpc_certificates import Authority, Files
 
 SCRIPTS = Path(__file__).parents[1] / "contract" / "scripts"
 
@@ -155,7 +155,7 @@ def test_the_nodes_certificate_is_checked(place: Place) -> None:
         ({"cert": "none.pem"}, "both"),
         ({"key": "none.pem"}, "both"),
         ({"client_ca": "none.pem"}, "both"),
-        ({"cert": "none.pem", "key": "none.pem"}, "cannot be used"),
+        ({"cert": "none.pem", "key": "none.pem"}, "there is no file"),
         ({"listen": ["0.0.0.0:0"]}, "insecure_listen"),
         ({"listen": ["nowhere"], "enabled": True}, "nowhere"),
         ({"listen": ["127.0.0.1:x"]}, "no address"),

@@ -8,11 +8,11 @@ import math
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import uvicorn
 
 from remoterun.errors import Unavailable
+from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_http import HttpSettings
 from remoterun_http.app import Application
@@ -34,13 +34,15 @@ class HttpServer(ServerHalf):
         self._server: _Server | None = None
         self._app: Application | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._tls: ServerTls | None = None
         self._signins = SignIns(context.data)
         self._page = ""
 
     async def start(self) -> Mapping[str, tuple[str, ...]]:
         if not self._settings.enabled:
             return {}
-        tls = _tls(self._settings)
+        self._tls = _tls(self._settings)
+        tls = None if self._tls is None else self._tls.context
         is_clear_text_fine = tls is not None or self._context.insecure_listen
         sockets = listening(self._settings.listen, in_clear_text=is_clear_text_fine)
         self._app = Application(
@@ -73,6 +75,10 @@ class HttpServer(ServerHalf):
 
     def welcome(self) -> Mapping[str, str]:
         return {"page": self._page} if self._page else {}
+
+    async def reload(self) -> None:
+        if self._tls is not None:
+            self._tls.renew()
 
     async def stop(self, grace: float) -> None:
         if self._server is None or self._app is None or self._serving is None:
@@ -154,19 +160,7 @@ def _config(app: Application, proxies: tuple[str, ...]) -> uvicorn.Config:
     )
 
 
-def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
-    if not settings.cert:
-        if settings.key:
-            raise Unavailable("[http] key is set and cert is not; set both, or neither")
-        return None
-    for name in filter(None, (settings.cert, settings.key)):
-        if not Path(name).is_file():
-            raise Unavailable(f"[http]: there is no file {name}; set cert and key to PEM files")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(settings.cert, settings.key or None)
-    except (ssl.SSLError, OSError) as error:
-        raise Unavailable(f"[http] cert {settings.cert} cannot be used: {error}") from error
-    return context
+def _tls(settings: HttpSettings) -> ServerTls | None:
+    if settings.key and not settings.cert:
+        raise Unavailable("[http] key is set and cert is not; set both, or neither")
+    return ServerTls("http", settings.cert, settings.key, alpn=("http/1.1",)) if settings.cert else None

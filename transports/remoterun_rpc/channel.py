@@ -6,11 +6,11 @@ objects is ever made.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+from remoterun.dialling import dial
 from remoterun.errors import Internal, ServiceError, Unavailable
 from remoterun.pooled import Lost, no_connection
 from remoterun.transport import Target
@@ -21,7 +21,7 @@ from remoterun_rpc.frames import FrameReader, TooLong
 from remoterun_rpc.protocol import Handler, Message, ProtocolError, Reference, Unboxed
 
 if TYPE_CHECKING:
-    import ssl
+    pass
 
 _RECEIVE: Final = 64 * 1024  # bytes taken from the kernel at once
 _LONGEST: Final = 2**32  # bytes of an answer: as many as a frame can have
@@ -42,7 +42,7 @@ class Channel:
         self._numbers = count(1)
         self._root: Reference | None = None
         try:
-            self._socket = _connect(address, target)
+            self._socket = dial(address.host, address.port, target, tls=address.scheme == "rpycs")
         except OSError as error:  # an SSLError is one
             raise no_connection(address, error) from error
 
@@ -192,23 +192,3 @@ def _raised(message: Message) -> ServiceError:
         return failures.service_error(message.body())
     except BrineError as error:
         return Internal(f"the node raised what this version does not know: {error}")
-
-
-def _connect(address: Address, target: Target) -> socket.socket:
-    secure = _tls(target) if address.scheme == "rpycs" else None
-    connected = socket.create_connection((address.host, address.port), target.timeout)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a job may take days: find out that the node died
-    if secure is None:
-        return connected
-    try:
-        return secure.wrap_socket(connected, server_hostname=address.host)
-    except BaseException:
-        connected.close()
-        raise
-
-
-def _tls(target: Target) -> ssl.SSLContext:
-    from remoterun_rpc.tls import client_context  # here, because `ssl` is slow to import
-
-    return client_context(target)

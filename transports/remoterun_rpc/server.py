@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from remoterun.addresses import is_loopback, split
 from remoterun.errors import Invalid, Unavailable
 from remoterun.listening import listen
+from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_rpc.address import DEFAULT_PORT, Address
 from remoterun_rpc.connection import Connection
 from remoterun_rpc.connections import Connections, Terms
-from remoterun_rpc.tls import server_context
+from remoterun_rpc.tls import server_tls
 
 if TYPE_CHECKING:
     from remoterun_rpc import RpcSettings
@@ -30,18 +30,23 @@ class RpcServer(ServerHalf):
         self._context = context
         self._settings = settings
         self._listeners: list[asyncio.Server] = []
+        self._tls: ServerTls | None = None
         # The handshake comes before the protocol: both together take no longer than a connection may.
         self._patience = context.auth_timeout / (2 if settings.cert else 1)
         self._connections = Connections(self._terms())
 
     async def start(self) -> Mapping[str, tuple[str, ...]]:
-        tls = server_context(self._settings)
+        self._tls = server_tls(self._settings)
         try:
-            urls = tuple([await self._listen(text, tls) for text in self._settings.listen])
+            urls = tuple([await self._listen(text) for text in self._settings.listen])
         except BaseException:
             await self.stop(0)
             raise
         return {"rpc": urls} if urls else {}
+
+    async def reload(self) -> None:
+        if self._tls is not None:
+            self._tls.renew()
 
     async def stop(self, grace: float) -> None:
         for listener in self._listeners:
@@ -61,7 +66,8 @@ class RpcServer(ServerHalf):
             certificates=self._settings.certificates,
         )
 
-    async def _listen(self, text: str, tls: ssl.SSLContext | None) -> str:
+    async def _listen(self, text: str) -> str:
+        tls = self._tls
         try:
             host, port = split(text, DEFAULT_PORT)
         except Invalid as error:
@@ -77,7 +83,7 @@ class RpcServer(ServerHalf):
                 partial(Connection, self._connections),
                 sock=bound,
                 backlog=BACKLOG,
-                ssl=tls,
+                ssl=None if tls is None else tls.context,
                 ssl_handshake_timeout=None if tls is None else self._patience,
             )
         )

@@ -1,4 +1,4 @@
-"""TLS on both sides."""
+"""TLS as the section `[rpc]` asks for it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ssl
 from typing import TYPE_CHECKING
 
 from remoterun.errors import Unavailable
-from remoterun.transport import Target
+from remoterun.tls import ServerTls
 
 if TYPE_CHECKING:
     from remoterun_rpc import RpcSettings
 
 
-def server_context(settings: RpcSettings) -> ssl.SSLContext | None:
-    """Give the context that the settings ask for, None for plain TCP.
+def server_tls(settings: RpcSettings) -> ServerTls | None:
+    """Give the TLS that the settings ask for, None for plain TCP.
 
     A caller may show a certificate of `client_ca`, which is checked; one that shows none needs a token.
 
@@ -22,33 +22,6 @@ def server_context(settings: RpcSettings) -> ssl.SSLContext | None:
     """
     if settings.certificates and not settings.client_ca:
         raise Unavailable("[rpc] certificates needs client_ca, the PEM file of the authority that they are of")
-    if not settings.cert and not settings.key and not settings.client_ca:
-        return None
-    if not settings.cert or not settings.key:
-        raise Unavailable("TLS needs both [rpc] cert and key, the names of PEM files")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.cert, settings.key)
-        if settings.client_ca:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL
-    except OSError as error:  # an SSLError is one
-        raise Unavailable(f"[rpc] cert, key or client_ca cannot be used: {error}") from error
-    return context
-
-
-def client_context(target: Target) -> ssl.SSLContext:
-    """Give a context that checks the node's certificate and name.
-
-    The options `cert` and `key` name the PEM files of a certificate that may stand for a token.
-
-    Raises:
-        Unavailable: a file is missing or cannot be used.
-    """
-    try:
-        context = ssl.create_default_context(cafile=target.ca_file)
-        if "cert" in target.options:
-            context.load_cert_chain(target.options["cert"], target.options.get("key"))
-    except OSError as error:
-        raise Unavailable(f"the certificates cannot be used: {error}") from error
-    return context
+    return ServerTls.asked_for(
+        "rpc", settings.cert, settings.key, settings.client_ca, callers=ssl.VerifyMode.CERT_OPTIONAL
+    )

@@ -14,11 +14,11 @@ from remoterun.messages import Event
 from remoterun.operations import Call
 from remoterun.pooled import Lost, answer_lost, no_connection
 from remoterun.service import AsyncArtifact, AsyncService, AsyncSession, Credential, Origin
+from remoterun.tls import client_context
 from remoterun.transport import Target
 from remoterun_socket import calls, wire
 from remoterun_socket.address import Address, parse_url
 from remoterun_socket.protocol import NOTHING, ProtocolError, ReplyReader
-from remoterun_socket.tls import client_context
 
 T = TypeVar("T")
 

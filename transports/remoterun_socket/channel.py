@@ -6,6 +6,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from remoterun.dialling import dial
 from remoterun.errors import Unavailable
 from remoterun.pooled import Lost, no_connection
 from remoterun.transport import Target
@@ -14,7 +15,7 @@ from remoterun_socket.address import Address
 from remoterun_socket.protocol import NOTHING, ProtocolError, ReplyReader
 
 if TYPE_CHECKING:
-    import ssl
+    pass
 
 
 class Channel:
@@ -105,20 +106,4 @@ def _connect(address: Address, target: Target) -> socket.socket:
             connected.close()
             raise
         return connected
-    secure = _tls(target) if address.scheme == "tls" else None
-    connected = socket.create_connection((address.host, address.port), target.timeout)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a job may take days: find out that the node died
-    if secure is None:
-        return connected
-    try:
-        return secure.wrap_socket(connected, server_hostname=address.host)
-    except BaseException:
-        connected.close()
-        raise
-
-
-def _tls(target: Target) -> ssl.SSLContext:
-    from remoterun_socket.tls import client_context  # here, because `ssl` is slow to import
-
-    return client_context(target)
+    return dial(address.host, address.port, target, tls=address.scheme == "tls")

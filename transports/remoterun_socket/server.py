@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 import stat
 from collections.abc import Mapping
 from functools import partial
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from remoterun.addresses import is_loopback, split
 from remoterun.errors import Invalid, Unavailable
 from remoterun.listening import listen
+from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_socket.address import DEFAULT_PORT, Address
 from remoterun_socket.connection import Connection
 from remoterun_socket.connections import Connections, Terms
-from remoterun_socket.tls import server_context
 
 if TYPE_CHECKING:
     from remoterun_socket import SocketSettings
@@ -34,19 +33,25 @@ class SocketServer(ServerHalf):
         self._context = context
         self._settings = settings
         self._listeners: list[asyncio.Server] = []
+        self._tls: ServerTls | None = None
         self._connections = Connections(self._terms())
         self._unix_is_ours = False  # whether the file of the Unix socket is this half's
 
     async def start(self) -> Mapping[str, tuple[str, ...]]:
-        tls = server_context(self._settings)
+        settings = self._settings
+        self._tls = ServerTls.asked_for("socket", settings.cert, settings.key, settings.client_ca)
         try:
-            found = {"socket": tuple([await self._listen(text, tls) for text in self._settings.listen])}
-            if self._settings.unix:
+            found = {"socket": tuple([await self._listen(text) for text in settings.listen])}
+            if settings.unix:
                 found["unix"] = (await self._listen_unix(),)
         except BaseException:
             await self.stop(0)
             raise
         return {name: urls for name, urls in found.items() if urls}
+
+    async def reload(self) -> None:
+        if self._tls is not None:
+            self._tls.renew()
 
     async def stop(self, grace: float) -> None:
         for listener in self._listeners:
@@ -73,7 +78,8 @@ class SocketServer(ServerHalf):
             stall=self._settings.stall,
         )
 
-    async def _listen(self, text: str, tls: ssl.SSLContext | None) -> str:
+    async def _listen(self, text: str) -> str:
+        tls = self._tls
         try:
             host, port = split(text, DEFAULT_PORT)
         except Invalid as error:
@@ -90,7 +96,7 @@ class SocketServer(ServerHalf):
                 partial(Connection, self._connections, tls is not None),
                 sock=bound,
                 backlog=BACKLOG,
-                ssl=tls,
+                ssl=None if tls is None else tls.context,
                 ssl_handshake_timeout=None if tls is None else self._context.auth_timeout,
             )
         )

@@ -1,4 +1,4 @@
-"""An authority, a node's certificate and callers' certificates, for the tests of RPC over TLS."""
+"""An authority, a node's certificate and callers' certificates, for the tests of TLS."""
 
 from __future__ import annotations
 
