@@ -192,15 +192,40 @@ class Tokens:
             )
         return token
 
+    def rotate(self, name: str, overlap: float, expires: float | None = None) -> str:
+        """Make a token for a principal that has one, with the same scopes, and give it.
+
+        Parameters:
+            overlap: seconds for which those that there were stay valid.
+            expires: seconds from now, or None for never.
+
+        Raises:
+            NotFound: no token has this name.
+        """
+        token = new_token()
+        with self._changing() as entries:
+            old = [entry for entry in entries if entry.name == name]
+            if not old:
+                raise NotFound(f"there is no token named {name}; `remoterun token list` shows them")
+            moment = now()
+            last = moment + timedelta(seconds=overlap)
+            for entry in old:
+                entries.remove(entry)
+                if entry.expires is None or entry.expires > moment:
+                    entries.append(msgspec.structs.replace(entry, expires=min(entry.expires or last, last)))
+            until = None if expires is None else moment + timedelta(seconds=expires)
+            entries.append(msgspec.structs.replace(old[-1], sha256=_digest(token), created=moment, expires=until))
+        return token
+
     def list(self) -> Sequence[TokenInfo]:
         """List the tokens by name."""
         return [
             TokenInfo(name=entry.name, scopes=entry.scopes, created=entry.created, expires=entry.expires)
-            for entry in sorted(self.read(), key=lambda entry: entry.name)
+            for entry in sorted(self.read(), key=lambda entry: (entry.name, entry.created))
         ]
 
     def revoke(self, name: str) -> None:
-        """Make a token worthless, on open connections too, within a second.
+        """Make the tokens of a name worthless, on open connections too, within a second.
 
         Raises:
             NotFound: no token has this name.
@@ -288,10 +313,12 @@ class Access:
         entries = {entry.sha256: entry for entry in self.tokens.read()}
         for digest in set(self._by_hash) - set(entries):
             self._by_hash.pop(digest).is_revoked = True
-        for digest in set(entries) - set(self._by_hash):
-            entry = entries[digest]
+        for digest, entry in entries.items():
             until = None if entry.expires is None else entry.expires.astimezone(UTC).timestamp()
-            self._by_hash[digest] = Principal(entry.name, entry.scopes, until)
+            if digest in self._by_hash:
+                self._by_hash[digest].expires = until  # which changes when another takes its place
+            else:
+                self._by_hash[digest] = Principal(entry.name, entry.scopes, until)
         self._mark = mark
 
     def poll(self) -> None:

@@ -39,7 +39,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command("scripts", "show a node's version, addresses and load"),
     "new": Command("authoring", "make a script to start from"),
     "check": Command("authoring", "check scripts without running them"),
-    "token": Command("token", "make, list and revoke tokens of the local node"),
+    "token": Command("token", "make, rotate, list and revoke tokens of the local node"),
     "backup": Command("backup", "have the node make a copy of its data, without stopping"),
     "doctor": Command("doctor", "say what works on this machine and what to do about the rest"),
     "completion": Command("completion", "print the completion of a shell: bash, zsh or fish"),

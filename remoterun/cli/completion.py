@@ -21,7 +21,7 @@ from remoterun.service import Session
 
 _SCRIPTS = {"run", "submit", "show"}  # their first word is a script's name
 _JOBS = {"job", "wait", "logs", "cancel", "rerun", "artifacts"}  # theirs is a job's id
-_CHOICES = {"completion": ("bash", "zsh", "fish"), "token": ("new", "list", "revoke")}
+_CHOICES = {"completion": ("bash", "zsh", "fish"), "token": ("new", "rotate", "list", "revoke")}
 
 _SHELLS = {
     "bash": """\

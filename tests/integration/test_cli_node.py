@@ -123,4 +123,12 @@ def test_a_token_of_the_command_line_opens_the_node(node: RunningNode, tmp_path:
     refused = remoterun(node, *words, "run", "boom")
     assert refused.returncode == 125
     assert made.stdout.strip() not in refused.stderr
+    rotated = remoterun(node, "token", "rotate", "cli", "--overlap", "1m", "--expires", "30d")
+    assert rotated.stdout.startswith(b"rr_")
+    assert rotated.stdout != made.stdout
+    assert remoterun(node, "token", "list").stdout.count(b"cli ") == 2
+    for token in (made.stdout, rotated.stdout):
+        (tmp_path / "token").write_bytes(token)
+        assert remoterun(node, *words, "ls").returncode == 0
+    assert remoterun(node, "token", "rotate").returncode == 125
     assert remoterun(node, "token", "revoke", "cli").returncode == 0

@@ -137,6 +137,47 @@ def test_an_expired_token_is_refused(tokens: Tokens, monkeypatch: pytest.MonkeyP
         access.authenticate(Token(token))
 
 
+def test_a_rotated_token_overlaps_with_the_new_one(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access(tokens, {})
+    old = tokens.new("ci", ["run:reports/*"])
+    came_in = access.authenticate(Token(old))
+    new = tokens.rotate("ci", overlap=60.0, expires=3600.0)
+    access.poll()
+    for token in (old, new):
+        principal = access.authenticate(Token(token))
+        assert (principal.name, *principal.scopes) == ("ci", "run:reports/*")
+    moment = time.time()
+    monkeypatch.setattr(time, "time", lambda: moment + 61)
+    with pytest.raises(Unauthenticated, match="expired"):
+        access.authenticate(Token(old))
+    with pytest.raises(Unauthenticated, match="expired"):
+        came_in.check_valid()
+    access.authenticate(Token(new))
+    tokens.revoke("ci")
+    access.poll()
+    with pytest.raises(Unauthenticated):
+        access.authenticate(Token(new))
+    assert tokens.list() == []
+
+
+def test_rotation_never_lengthens_a_life(tokens: Tokens) -> None:
+    tokens.new("ci", ["read"], expires=10.0)
+    tokens.rotate("ci", overlap=3600.0)
+    first, second = tokens.list()
+    assert first.expires is not None
+    assert (first.expires - datetime.now(UTC)).total_seconds() <= 10
+    assert second.expires is None
+
+
+def test_what_has_expired_goes_with_the_next_rotation(tokens: Tokens) -> None:
+    tokens.new("ci", ["read"])
+    tokens.rotate("ci", overlap=0.0)
+    tokens.rotate("ci", overlap=3600.0)
+    assert len(tokens.list()) == 2
+    with pytest.raises(NotFound, match="no token named"):
+        tokens.rotate("nobody", overlap=0.0)
+
+
 def test_a_broken_file_leaves_the_known_tokens_in_force(tokens: Tokens, tmp_path: Path) -> None:
     token = tokens.new("ada", ["admin"])
     access = Access(tokens, {})
