@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from remoterun.testing import RunningNode
+from tests.processes import lives, parent_of, stat_of
 
 SCRIPTS = Path(__file__).with_name("scripts")
 SCALE = float(os.environ.get("REMOTERUN_TEST_SCALE", "1"))  # 1: as CI runs it; more, by hand, for the full sizes
@@ -46,26 +47,6 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
 
-def _stat(pid: int) -> list[str]:
-    """Give the fields of /proc/<pid>/stat after the name: state, parent, ...; empty where there is no process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def lives(pid: int) -> bool:
-    """Whether there is such a process, and it is no zombie."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] not in "ZX"
-
-
-def parent_of(pid: int) -> int:
-    """Give a process's parent; 0 where the process is gone."""
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
-
-
 def children_of(pid: int) -> list[int]:
     """Give the children of a process, zombies among them."""
     return [child for child in all_pids() if parent_of(child) == pid]
@@ -83,7 +64,7 @@ def tree_of(pid: int) -> list[int]:
 
 def zombies_below(pid: int) -> list[int]:
     """Give the processes in a tree that ended and that nobody has reaped."""
-    return [child for child in tree_of(pid) if _stat(child)[:1] == ["Z"]]
+    return [child for child in tree_of(pid) if stat_of(child)[:1] == ["Z"]]
 
 
 def carriers(mark: str) -> list[int]:
@@ -107,7 +88,7 @@ def described(pids: list[int]) -> list[str]:
     for pid in pids:
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            texts.append(f"{pid} {_stat(pid)[:6]} {command}")
+            texts.append(f"{pid} {stat_of(pid)[:6]} {command}")
     return texts
 
 

@@ -20,11 +20,11 @@ from tests.hostile.harness import (
     descriptors,
     eventually,
     fork_servers,
-    lives,
     sized,
     strays,
     zombies_below,
 )
+from tests.processes import lives
 
 KINDS = ("plain", "session", "daemon", "deaf", "pipes", "respawning", "chain", "stopped", "bare", "writing")
 ISOLATIONS = ("fork", "spawn", "warm")

@@ -18,6 +18,7 @@ from remoterun.states import State
 from remoterun.testing import RunningNode, running_node
 from remoterun.workers import system
 from tests.integration.packages import OFFLINE, Package, gated_package, script, write_wheel
+from tests.processes import lives, parent_of
 
 VALUE = "import gated\n\ndef main() -> int:\n    return gated.VALUE\n"
 LATE = "import remoterun_late\n\ndef main() -> int:\n    return remoterun_late.VALUE\n"
@@ -166,14 +167,7 @@ def gone(package: Package) -> bool:
 
 
 def all_gone(package: Package) -> bool:
-    return not [pid for pid in package.pids() if Path(f"/proc/{pid}").exists()]
-
-
-def parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+    return not [pid for pid in package.pids() if lives(pid)]
 
 
 def is_uv(pid: int) -> bool:

@@ -25,6 +25,7 @@ from remoterun.service import Token
 from remoterun.testing import NodeDidNotStart, RunningNode, running_node
 from remoterun.transport import Target
 from tests.gateways import running_gateway
+from tests.processes import lives
 
 SCRIPT = """
 # /// script
@@ -145,7 +146,7 @@ def test_processes_in_front_of_a_node(scripts: Path) -> None:
             assert caller.submit("greet").wait().transport == "http"
         pids = children(node)
         node.stop()
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they end with the node")
+        eventually(lambda: not any(map(lives, pids)), "they end with the node")
 
 
 def test_a_process_that_dies_is_replaced(scripts: Path) -> None:
@@ -160,7 +161,7 @@ def test_processes_end_when_their_node_is_killed(scripts: Path) -> None:
     with running_node(scripts, http={"processes": 2}) as node:
         pids = children(node)
         node.kill()
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they end")
+        eventually(lambda: not any(map(lives, pids)), "they end")
 
 
 def test_a_process_that_cannot_start_keeps_the_node_from_starting(scripts: Path, tmp_path: Path) -> None:
