@@ -15,10 +15,11 @@ from remoterun.errors import Unavailable
 from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_http import HttpSettings
+from remoterun_http.accepting import Acceptor
 from remoterun_http.app import Application
 from remoterun_http.bounds import Bounds
 from remoterun_http.console.signin import SignIns, invitation
-from remoterun_http.listeners import BACKLOG, hosts_of, listening, url
+from remoterun_http.listeners import hosts_of, listening, url
 
 _PARTING = 1.0  # seconds at most for callers with a connection kept open to send once more
 _LOOK_EVERY = 0.01  # seconds
@@ -99,34 +100,33 @@ class _Server(uvicorn.Server):
         self.ready = asyncio.Event()
         self._bounds = bounds
         self._tls = tls
+        self._acceptors: list[Acceptor] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
         handshake = self._bounds.auth_timeout if self._tls else None
-        self.servers = [
-            await loop.create_server(
-                lambda: self._bounds.protocol(self.config, self.server_state),
-                sock=each,
-                ssl=self._tls,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=handshake,
-                ssl_shutdown_timeout=handshake,
-            )
+        self.servers = []  # uvicorn's own, which accept all that wait
+        self._acceptors = [
+            Acceptor(each, lambda: self._bounds.protocol(self.config, self.server_state), self._tls, handshake)
             for each in sockets or ()
         ]
         self.started = True
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in self._acceptors:
+            each.close()
+        await super().shutdown(sockets)
 
     async def part(self, patience: float, end_streams: Callable[[], None]) -> None:
         """Take no new connections, and let those that are kept open end with their next answer.
 
         A caller may be sending on an idle connection just when it is closed, and would lose that request.
         """
-        for each in self.servers:
+        for each in self._acceptors:
             each.close()
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
