@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from remoterun.config import Loaded, load
@@ -27,8 +27,7 @@ class Lazy:
 
     def __init__(self) -> None:
         self._opened: tuple[int, asyncio.AbstractEventLoop, asyncio.Task[Application]] | None = None
-        self._node: Reachability | None = None
-        self._files = ExitStack()
+        self._resources = AsyncExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -53,18 +52,24 @@ class Lazy:
         settings: HttpSettings = loaded.sections["http"]
         url = os.environ.get("REMOTERUN_URL") or local_url(data_folder(os.environ))
         target = Target(url)
-        service = await open_service(target)
-        node = self._node = Reachability(service, target)
-        await node.start()
-        return Application(
-            service,
-            SignIns(data_folder(os.environ)),
-            max_request=loaded.node.limits.request,
-            is_ready=lambda: node.answers,
-            hosts=settings.hosts,
-            origins=settings.origins,
-            incoming=self._files.enter_context(passing_files(loaded.node.limits.request)),
-        )
+        async with AsyncExitStack() as stack:
+            service = await open_service(target)
+            stack.push_async_callback(service.aclose)
+            node = Reachability(service, target)
+            await node.start()
+            stack.push_async_callback(node.stop)
+            application = Application(
+                service,
+                SignIns(data_folder(os.environ)),
+                max_request=loaded.node.limits.request,
+                is_ready=lambda: node.answers,
+                hosts=settings.hosts,
+                origins=settings.origins,
+                incoming=stack.enter_context(passing_files(loaded.node.limits.request)),
+            )
+            stack.callback(application.stop)
+            self._resources = stack.pop_all()
+        return application
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Answer a server's lifespan: start needs nothing, the end closes streams."""
@@ -73,16 +78,15 @@ class Lazy:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                await self._close()
+                await self.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _close(self) -> None:
+    async def aclose(self) -> None:
+        """End streams, and let go of the node; on the loop on which it was opened."""
         if self._opened is not None:
-            (await self._opened[2]).stop()
-        if self._node is not None:
-            await self._node.stop()
-        self._files.close()
+            await asyncio.wait([self._opened[2]])
+        await self._resources.aclose()
 
 
 def _load() -> Loaded:
