@@ -13,12 +13,13 @@ from pathlib import Path
 import uvicorn
 
 from remoterun.errors import Unavailable
+from remoterun.listening import BACKLOG
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_http import HttpSettings
 from remoterun_http.app import Application
 from remoterun_http.bounds import Bounds
 from remoterun_http.console.signin import SignIns, invitation
-from remoterun_http.listeners import BACKLOG, hosts_of, listening, url
+from remoterun_http.listeners import hosts_of, listening, url
 
 _PARTING = 1.0  # seconds at most for callers with a connection kept open to send once more
 _LOOK_EVERY = 0.01  # seconds
@@ -42,7 +43,7 @@ class HttpServer(ServerHalf):
             return {}
         tls = _tls(self._settings)
         is_clear_text_fine = tls is not None or self._context.insecure_listen
-        sockets = listening(self._settings.listen, in_clear_text=is_clear_text_fine)
+        listeners = await listening(self._settings.listen, in_clear_text=is_clear_text_fine)
         self._app = Application(
             self._context.service,
             self._signins,
@@ -60,14 +61,16 @@ class HttpServer(ServerHalf):
             connections=self._settings.connections,
         )
         self._server = _Server(_config(self._app, self._settings.proxies), bounds, tls)
-        self._serving = asyncio.create_task(self._server.serve(sockets), name="remoterun-http")
+        self._serving = asyncio.create_task(
+            self._server.serve([each.bound for each in listeners]), name="remoterun-http"
+        )
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._serving.done():
             await self._serving
         scheme = "https" if tls else "http"
-        urls = tuple(url(scheme, each) for each in sockets)
+        urls = tuple(url(scheme, each) for each in listeners)
         self._page = await invitation(self._context, self._signins, urls[0])
         return {"http": urls}
 

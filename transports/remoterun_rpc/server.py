@@ -6,11 +6,11 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from remoterun.addresses import is_loopback, split
-from remoterun.errors import Invalid, Unavailable
-from remoterun.listening import listen
+from remoterun.addresses import split
+from remoterun.errors import Unavailable
+from remoterun.listening import BACKLOG, Listener, listen_all
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_rpc.address import DEFAULT_PORT, Address
 from remoterun_rpc.connection import Connection
@@ -19,8 +19,6 @@ from remoterun_rpc.tls import server_context
 
 if TYPE_CHECKING:
     from remoterun_rpc import RpcSettings
-
-BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
 
 
 class RpcServer(ServerHalf):
@@ -37,7 +35,7 @@ class RpcServer(ServerHalf):
     async def start(self) -> Mapping[str, tuple[str, ...]]:
         tls = server_context(self._settings)
         try:
-            urls = tuple([await self._listen(text, tls) for text in self._settings.listen])
+            urls = await self._listen(tls)
         except BaseException:
             await self.stop(0)
             raise
@@ -61,24 +59,25 @@ class RpcServer(ServerHalf):
             certificates=self._settings.certificates,
         )
 
-    async def _listen(self, text: str, tls: ssl.SSLContext | None) -> str:
-        try:
-            host, port = split(text, DEFAULT_PORT)
-        except Invalid as error:
-            raise Unavailable(f"[rpc] listen: {error.message}") from error
-        if tls is None and not is_loopback(host) and not self._context.insecure_listen:
-            raise Unavailable(
-                f"{text} is reached from other machines and would go without TLS: set [rpc] cert and key, "
-                "or allow it with insecure_listen"
-            )
-        bound = await listen(host, port, "rpc", BACKLOG)
+    async def _listen(self, tls: ssl.SSLContext | None) -> tuple[str, ...]:
+        found = await listen_all(
+            self._settings.listen,
+            "rpc",
+            partial(split, default_port=DEFAULT_PORT),
+            in_clear_text=tls is not None or self._context.insecure_listen,
+        )
+        return tuple([await self._serve(listener, tls) for listener in found])
+
+    async def _serve(self, listener: Listener, tls: ssl.SSLContext | None) -> str:
+        if listener.is_unix:
+            raise Unavailable("[rpc] listen: a Unix socket was handed over; RPC is served over TCP")
         self._listeners.append(
             await asyncio.get_running_loop().create_server(
                 partial(Connection, self._connections),
-                sock=bound,
+                sock=listener.bound,
                 backlog=BACKLOG,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else self._patience,
             )
         )
-        return str(Address("rpyc" if tls is None else "rpycs", host, bound.getsockname()[1]))
+        return str(Address("rpyc" if tls is None else "rpycs", listener.host, listener.port))
