@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from remoterun import adopting
+from remoterun import adopting, orphans
 from remoterun.access import write_private
 from remoterun.errors import RemoterunError
 from remoterun.supervised import Supervisor
@@ -95,6 +95,7 @@ async def _serve(server: Server, ready_file: Path | None, supervisor: Supervisor
     reloading: set[asyncio.Task[None]] = set()
     loop.add_signal_handler(signal.SIGHUP, _reload_requested, server, reloading, supervisor)
     supervisor.watch()
+    reaping = asyncio.create_task(orphans.reap(), name="remoterun-orphans") if orphans.is_first() else None
     try:
         await server.start()
     except (RemoterunError, OSError) as error:
@@ -113,6 +114,8 @@ async def _serve(server: Server, ready_file: Path | None, supervisor: Supervisor
     supervisor.ready(server.status())
     await stop.wait()
     supervisor.stopping()
+    if reaping is not None:
+        reaping.cancel()
     print("remoterun: stopping", file=sys.stderr, flush=True)
     await server.stop()
     if ready_file is not None:
