@@ -18,6 +18,7 @@ import pytest
 from remoterun.client import Node as Client
 from remoterun.client import open_session
 from remoterun.service import Token
+from remoterun.testing import running_node
 from remoterun.transport import Target
 
 _PATIENCE = 30.0
@@ -146,3 +147,24 @@ def test_names_of_sockets_that_are_not_there(scripts: Path, tmp_path: Path, conf
     )
     assert done.returncode == 125
     assert re.search(says, done.stderr), done.stderr
+
+
+def test_a_gateway_takes_over_sockets_too(scripts: Path, tmp_path: Path) -> None:
+    with running_node(scripts) as node, socket.create_server(("127.0.0.1", 0)) as http:
+        ready = tmp_path / "ready.json"
+        command = [sys.executable, "-m", "remoterun", "gateway", "--to", node.urls["unix"], "--listen", "fd:http"]
+        process = subprocess.Popen(
+            handed([("http", http)], [*command, "--ready-file", str(ready)]), pass_fds=[http.fileno()], cwd=tmp_path
+        )
+        try:
+            deadline = time.monotonic() + _PATIENCE
+            while not ready.exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            url = f"http://127.0.0.1:{http.getsockname()[1]}"
+            with Client(*open_session(Target(url), Token(node.token))) as client:
+                assert client.run("hello") == "hello\n"
+        finally:
+            process.terminate()
+            assert process.wait(_PATIENCE) == 0
