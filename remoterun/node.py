@@ -124,7 +124,8 @@ class Node(Server):
             is_ready=lambda: self._is_ready and self.store.fault is None,
             addresses=lambda: self.addresses,
         )
-        for name, transport in installed().items():
+        # The socket first: what other transports run in processes of their own reaches the node over it.
+        for name, transport in sorted(installed().items(), key=lambda item: item[0] != "socket"):
             section = self.sections[name]
             if section.enabled:
                 half = transport.server(context, section)

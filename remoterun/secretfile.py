@@ -7,6 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 
 from remoterun.errors import ConfigError
 
@@ -43,10 +44,15 @@ def load_secrets(path: str) -> Mapping[str, str]:
 def _check_private(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"the secrets file {path} is no regular file")
-    if stat.S_IMODE(status.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & (0o037 if _is_credential(path) else 0o077):
         raise ConfigError(f"the secrets file {path} can be read or written by others: chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
         raise ConfigError(f"the secrets file {path} belongs to somebody else: chown it to the node's user")
+
+
+def _is_credential(path: str) -> bool:
+    """Tell whether systemd gave the file to this unit alone: it does so by an access list, which looks like a group."""
+    return str(Path(path).parent) == os.environ.get("CREDENTIALS_DIRECTORY")
 
 
 def _check_secret(path: str, name: str, value: object) -> None:

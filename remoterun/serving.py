@@ -1,4 +1,7 @@
-"""A process that serves until it is told to stop: signals, the ready file, what is said at start and end."""
+"""A process that serves until it is told to stop: signals, the ready file, what is said at start and end.
+
+Whoever supervises it is told the same, see `supervised`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from remoterun import adopting, orphans
 from remoterun.access import write_private
 from remoterun.errors import RemoterunError
+from remoterun.supervised import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +55,10 @@ class Server(ABC):
     async def reload(self) -> None:  # noqa: B027 - what has nothing to start anew
         """Start anew what can be, without a gap in service (SIGHUP)."""
 
+    def status(self) -> str:
+        """Say in a line what this is."""
+        return self.announcement().partition("\n")[0]
+
     def ready_value(self) -> dict[str, Any]:
         """Give what the ready file says."""
         return {"pid": os.getpid(), **self.addresses}
@@ -66,6 +75,8 @@ def serve_until_stopped(make: Callable[[], Server], log_level: str, ready_file: 
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    adopting.take_over(os.environ)
+    supervisor = Supervisor.from_environment(os.environ)
     try:
         import uvloop
 
@@ -73,16 +84,18 @@ def serve_until_stopped(make: Callable[[], Server], log_level: str, ready_file: 
     except ImportError:
         runner = asyncio.Runner()
     with runner:
-        return runner.run(_serve(make(), ready_file))
+        return runner.run(_serve(make(), ready_file, supervisor))
 
 
-async def _serve(server: Server, ready_file: Path | None) -> int:
+async def _serve(server: Server, ready_file: Path | None, supervisor: Supervisor) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_requested, stop)
     reloading: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGHUP, _reload_requested, server, reloading)
+    loop.add_signal_handler(signal.SIGHUP, _reload_requested, server, reloading, supervisor)
+    supervisor.watch()
+    reaping = asyncio.create_task(orphans.reap(), name="remoterun-orphans") if orphans.is_first() else None
     try:
         await server.start()
     except (RemoterunError, OSError) as error:
@@ -90,13 +103,19 @@ async def _serve(server: Server, ready_file: Path | None) -> int:
         print(f"remoterun: {reason}", file=sys.stderr)
         await server.stop()
         return FAILED
+    for name in adopting.left_over():
+        logger.warning('nothing listens on the socket %s that was handed over; set listen = ["fd:%s"]', name, name)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(*_COLLECT)
     if ready_file is not None:
         write_private(ready_file, json.dumps(server.ready_value()).encode() + b"\n")
     print(server.announcement(), flush=True)
+    supervisor.ready(server.status())
     await stop.wait()
+    supervisor.stopping()
+    if reaping is not None:
+        reaping.cancel()
     print("remoterun: stopping", file=sys.stderr, flush=True)
     await server.stop()
     if ready_file is not None:
@@ -105,21 +124,24 @@ async def _serve(server: Server, ready_file: Path | None) -> int:
     return 0
 
 
-def _reload_requested(server: Server, reloading: set[asyncio.Task[None]]) -> None:
+def _reload_requested(server: Server, reloading: set[asyncio.Task[None]], supervisor: Supervisor) -> None:
     """Reload; asked while that goes on, once."""
     if not reloading:
-        task = asyncio.ensure_future(_reload(server))
+        task = asyncio.ensure_future(_reload(server, supervisor))
         reloading.add(task)
         task.add_done_callback(reloading.discard)
 
 
-async def _reload(server: Server) -> None:
+async def _reload(server: Server, supervisor: Supervisor) -> None:
+    supervisor.reloading()
     try:
         await server.reload()
-    except RemoterunError as error:
+    except (RemoterunError, OSError) as error:
         logger.error("not reloaded: %s", error)
+        supervisor.ready(f"not reloaded: {error}".replace("\n", " "))
     else:
         logger.info("reloaded")
+        supervisor.ready(server.status())
 
 
 def _stop_requested(stop: asyncio.Event) -> None:

@@ -90,7 +90,7 @@ class Catalog:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         self.on_change: list[Callable[[], None]] = []
-        self._folders = tuple(os.path.realpath(folder) for folder in folders)
+        self._folders = tuple(os.path.abspath(folder) for folder in folders)  # noqa: PTH100 - links may change
         self._versions = Versions(versions.absolute())
         self._environed = ScriptEnvironments(environments)
         self._describer = Describer(
@@ -247,7 +247,8 @@ class Catalog:
 
     def _scan(self, called: str | None) -> tuple[dict[str, Found], dict[str, Outcome]]:
         """Find the scripts and describe those that are new or changed, in a thread."""
-        found = scan(self._folders)
+        # A link to a folder is how whole folders are replaced at once: it may lead elsewhere by now.
+        found = scan([os.path.realpath(folder) for folder in self._folders])
         changed = (script for script in found.values() if self._is_stale(script, script.name == called))
         return found, {script.name: self._describer.describe(script, may_import=False) for script in changed}
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from remoterun import transport
-from remoterun.cli import doctor, main
+from remoterun.cli import main
 from remoterun.cli.commands import COMMANDS
 from remoterun.cli.jobs import moment
 from remoterun.cli.scripts import describe_type
@@ -309,37 +309,6 @@ def test_scripts_are_made_and_checked(cli: Cli, monkeypatch: pytest.MonkeyPatch,
     assert cli("check").code == 1
     assert checked[-1] == [tmp_path / "scripts"]
     assert json.loads(cli("check", "--json").out)[0]["severity"] == "error"
-
-
-def test_doctor_says_what_works_and_what_to_do(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
-    done = cli("doctor", "--json")
-    found = {finding["what"]: finding for finding in json.loads(done.out)}
-    assert set(found) >= {"python", "uvloop", "pidfd", "subreaper", "cgroups", "open files", "clock", "configuration",
-                          "data folder", "disk", "scripts", "node"}  # fmt: skip
-    assert found["node"]["verdict"] == "ok"
-    assert "commits/s" in found["disk"]["message"]
-    assert done.code == (1 if any(finding["verdict"] == "fail" for finding in found.values()) else 0)
-    (tmp_path / "remoterun.toml").write_text("workrs = 1")
-    done = cli("doctor")
-    assert done.code == 1
-    assert "there is no setting workrs; did you mean workers?" in done.out
-
-
-def test_doctor_sees_folders_that_others_can_enter_or_write(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    assert doctor.check_data(data).verdict == "ok"
-    data.mkdir(mode=0o700)
-    assert doctor.check_data(data).verdict == "ok"
-    data.chmod(0o755)
-    assert doctor.check_data(data).message.endswith(f"chmod 700 {data}")
-    scripts = tmp_path / "scripts"
-    assert doctor.check_scripts(scripts).verdict == "warn"
-    scripts.mkdir(mode=0o755)
-    (scripts / "a.py").touch()
-    assert doctor.check_scripts(scripts).verdict == "ok"
-    (scripts / "a.py").chmod(0o666)
-    assert doctor.check_scripts(scripts).message.endswith(f"chmod o-w {scripts}/a.py")
 
 
 @pytest.mark.parametrize(

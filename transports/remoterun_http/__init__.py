@@ -16,7 +16,11 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: Annotated[bool, Meta(description="Whether the node answers HTTP.")] = True
     listen: Annotated[
-        tuple[str, ...], Meta(description="Addresses, host:port; port 0 takes a free one, [::1]:7461 is IPv6.")
+        tuple[str, ...],
+        Meta(
+            description="Addresses, host:port; port 0 takes a free one, [::1]:7461 is IPv6, "
+            "fd:NAME is a socket that a supervisor opened."
+        ),
     ] = ("127.0.0.1:7461",)
     cert: Annotated[
         str, Meta(description="PEM file of the certificate and its chain; with it, HTTPS is served.", extra=PATH)

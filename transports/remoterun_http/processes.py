@@ -46,7 +46,8 @@ class HttpProcesses(ServerHalf):
     async def start(self) -> Mapping[str, tuple[str, ...]]:
         settings = self._settings
         is_clear_text_fine = bool(settings.cert) or self._context.insecure_listen
-        self._sockets = listening(settings.listen, in_clear_text=is_clear_text_fine)
+        listeners = await listening(settings.listen, in_clear_text=is_clear_text_fine)
+        self._sockets = [each.bound for each in listeners]
         started = await asyncio.gather(*(self._new() for _ in range(settings.processes)), return_exceptions=True)
         self._children = [child for child in started if isinstance(child, _Child)]
         for failure in started:
@@ -56,7 +57,7 @@ class HttpProcesses(ServerHalf):
         for child in self._children:
             self._watch(child)
         scheme = "https" if settings.cert else "http"
-        urls = tuple(url(scheme, each) for each in self._sockets)
+        urls = tuple(url(scheme, each) for each in listeners)
         self._page = await invitation(self._context, SignIns(self._context.data), urls[0])
         return {"http": urls}
 

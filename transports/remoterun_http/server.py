@@ -45,7 +45,7 @@ class HttpServer(ServerHalf):
         self._tls = _tls(self._settings)
         tls = None if self._tls is None else self._tls.context
         is_clear_text_fine = tls is not None or self._context.insecure_listen
-        sockets = listening(self._settings.listen, in_clear_text=is_clear_text_fine)
+        listeners = await listening(self._settings.listen, in_clear_text=is_clear_text_fine)
         self._app = Application(
             self._context.service,
             self._signins,
@@ -63,14 +63,16 @@ class HttpServer(ServerHalf):
             connections=self._settings.connections,
         )
         self._server = _Server(_config(self._app, self._settings.proxies), bounds, tls)
-        self._serving = asyncio.create_task(self._server.serve(sockets), name="remoterun-http")
+        self._serving = asyncio.create_task(
+            self._server.serve([each.bound for each in listeners]), name="remoterun-http"
+        )
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._serving.done():
             await self._serving
         scheme = "https" if tls else "http"
-        urls = tuple(url(scheme, each) for each in sockets)
+        urls = tuple(url(scheme, each) for each in listeners)
         self._page = await invitation(self._context, self._signins, urls[0])
         return {"http": urls}
 

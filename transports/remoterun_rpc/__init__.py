@@ -18,7 +18,11 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: Annotated[bool, Meta(description="Whether this transport is there.")] = True
     listen: Annotated[
-        tuple[str, ...], Meta(description="Addresses to listen on, host:port; port 0 takes a free one.")
+        tuple[str, ...],
+        Meta(
+            description="Addresses to listen on, host:port; port 0 takes a free one, "
+            "fd:NAME is a socket that a supervisor opened."
+        ),
     ] = ("127.0.0.1:7462",)
     cert: Annotated[
         str, Meta(description="PEM file of the certificate; with it, the addresses speak TLS.", extra=PATH)

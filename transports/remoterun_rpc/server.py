@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from remoterun.addresses import is_loopback, split
-from remoterun.errors import Invalid, Unavailable
-from remoterun.listening import listen
+from remoterun.addresses import split
+from remoterun.errors import Unavailable
+from remoterun.listening import BACKLOG, Listener, listen_all
 from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_rpc.address import DEFAULT_PORT, Address
@@ -19,8 +19,6 @@ from remoterun_rpc.tls import server_tls
 
 if TYPE_CHECKING:
     from remoterun_rpc import RpcSettings
-
-BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
 
 
 class RpcServer(ServerHalf):
@@ -38,7 +36,7 @@ class RpcServer(ServerHalf):
     async def start(self) -> Mapping[str, tuple[str, ...]]:
         self._tls = server_tls(self._settings)
         try:
-            urls = tuple([await self._listen(text) for text in self._settings.listen])
+            urls = await self._listen()
         except BaseException:
             await self.stop(0)
             raise
@@ -66,25 +64,26 @@ class RpcServer(ServerHalf):
             certificates=self._settings.certificates,
         )
 
-    async def _listen(self, text: str) -> str:
+    async def _listen(self) -> tuple[str, ...]:
+        found = await listen_all(
+            self._settings.listen,
+            "rpc",
+            partial(split, default_port=DEFAULT_PORT),
+            in_clear_text=self._tls is not None or self._context.insecure_listen,
+        )
+        return tuple([await self._serve(listener) for listener in found])
+
+    async def _serve(self, listener: Listener) -> str:
         tls = self._tls
-        try:
-            host, port = split(text, DEFAULT_PORT)
-        except Invalid as error:
-            raise Unavailable(f"[rpc] listen: {error.message}") from error
-        if tls is None and not is_loopback(host) and not self._context.insecure_listen:
-            raise Unavailable(
-                f"{text} is reached from other machines and would go without TLS: set [rpc] cert and key, "
-                "or allow it with insecure_listen"
-            )
-        bound = await listen(host, port, "rpc", BACKLOG)
+        if listener.is_unix:
+            raise Unavailable("[rpc] listen: a Unix socket was handed over; RPC is served over TCP")
         self._listeners.append(
             await asyncio.get_running_loop().create_server(
                 partial(Connection, self._connections),
-                sock=bound,
+                sock=listener.bound,
                 backlog=BACKLOG,
                 ssl=None if tls is None else tls.context,
                 ssl_handshake_timeout=None if tls is None else self._patience,
             )
         )
-        return str(Address("rpyc" if tls is None else "rpycs", host, bound.getsockname()[1]))
+        return str(Address("rpyc" if tls is None else "rpycs", listener.host, listener.port))

@@ -18,7 +18,11 @@ class SocketSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: Annotated[bool, Meta(description="Whether this transport is there.")] = True
     listen: Annotated[
-        tuple[str, ...], Meta(description="Addresses to listen on, host:port; port 0 takes a free one.")
+        tuple[str, ...],
+        Meta(
+            description="Addresses to listen on, host:port; port 0 takes a free one, "
+            "fd:NAME is a socket that a supervisor opened."
+        ),
     ] = ("127.0.0.1:7460",)
     unix: Annotated[bool, Meta(description="Whether to listen on remoterun.sock in the data folder.")] = True
     cert: Annotated[

@@ -9,11 +9,10 @@ import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from remoterun.addresses import is_loopback, split
-from remoterun.errors import Invalid, Unavailable
-from remoterun.listening import listen
+from remoterun.addresses import split
+from remoterun.listening import BACKLOG, Listener, listen_all
 from remoterun.tls import ServerTls
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_socket.address import DEFAULT_PORT, Address
@@ -22,8 +21,6 @@ from remoterun_socket.connections import Connections, Terms
 
 if TYPE_CHECKING:
     from remoterun_socket import SocketSettings
-
-BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
 
 
 class SocketServer(ServerHalf):
@@ -41,7 +38,7 @@ class SocketServer(ServerHalf):
         settings = self._settings
         self._tls = ServerTls.asked_for("socket", settings.cert, settings.key, settings.client_ca)
         try:
-            found = {"socket": tuple([await self._listen(text) for text in settings.listen])}
+            found = {"socket": await self._listen()}
             if settings.unix:
                 found["unix"] = (await self._listen_unix(),)
         except BaseException:
@@ -78,29 +75,32 @@ class SocketServer(ServerHalf):
             stall=self._settings.stall,
         )
 
-    async def _listen(self, text: str) -> str:
-        tls = self._tls
-        try:
-            host, port = split(text, DEFAULT_PORT)
-        except Invalid as error:
-            raise Unavailable(f"[socket] listen: {error.message}") from error
-        if tls is None and not is_loopback(host) and not self._context.insecure_listen:
-            raise Unavailable(
-                f"{text} is reached from other machines and would go without TLS: set [socket] cert and key, "
-                "or allow it with insecure_listen"
-            )
-        bound = await listen(host, port, "socket", BACKLOG)
-        loop = asyncio.get_running_loop()
+    async def _listen(self) -> tuple[str, ...]:
+        found = await listen_all(
+            self._settings.listen,
+            "socket",
+            partial(split, default_port=DEFAULT_PORT),
+            in_clear_text=self._tls is not None or self._context.insecure_listen,
+        )
+        return tuple([await self._serve(listener) for listener in found])
+
+    async def _serve(self, listener: Listener) -> str:
+        secured = (
+            None if listener.is_unix or self._tls is None else self._tls.context
+        )  # nobody listens in on a Unix socket
+        # create_unix_server() would remove the file at the end, which is not ours to remove.
         self._listeners.append(
-            await loop.create_server(
-                partial(Connection, self._connections, tls is not None),
-                sock=bound,
+            await asyncio.get_running_loop().create_server(
+                partial(Connection, self._connections, secured is not None),
+                sock=listener.bound,
                 backlog=BACKLOG,
-                ssl=None if tls is None else tls.context,
-                ssl_handshake_timeout=None if tls is None else self._context.auth_timeout,
+                ssl=secured,
+                ssl_handshake_timeout=None if secured is None else self._context.auth_timeout,
             )
         )
-        return str(Address("tcp" if tls is None else "tls", host, bound.getsockname()[1]))
+        if listener.is_unix:
+            return str(Address("unix", path=listener.path))
+        return str(Address("tcp" if secured is None else "tls", listener.host, listener.port))
 
     async def _listen_unix(self) -> str:
         bound = _bind_unix(self._unix_path)
