@@ -19,6 +19,8 @@ from msgspec import Meta, Struct, field
 
 from remoterun import settings
 from remoterun.errors import ConfigError
+from remoterun.joblines import LogJobs
+from remoterun.logs import LogFormat
 from remoterun.quantities import Duration, Size
 from remoterun.settings import Setting
 from remoterun.transport import PATH
@@ -82,6 +84,23 @@ class EnvironmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class TracingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the spans of jobs go; needs the extra `otel`."""
+
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="URL of an OpenTelemetry collector that takes OTLP over HTTP, as http://127.0.0.1:4318;"
+            " empty: no spans are made."
+        ),
+    ] = ""
+    ratio: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of traces that are exported; a caller's own traceparent decides for its."),
+    ] = 1.0
+    service: Annotated[str, Meta(description="`service.name` of the spans.")] = "remoterun"
+
+
 class PrincipalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A caller that holds no token of ours, as a queue's publisher."""
 
@@ -114,6 +133,16 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What the log holds: this and worse.")
     ] = "info"
+    log_format: Annotated[
+        LogFormat, Meta(description="Lines for people, or one JSON object a line for what collects logs.")
+    ] = "text"
+    log_jobs: Annotated[
+        LogJobs,
+        Meta(
+            description="Which ends of jobs get a line in the log, of level info, never with parameters or output;"
+            " calls that are refused go with the failed ones."
+        ),
+    ] = "failed"
     secrets: Annotated[
         str,
         Meta(
@@ -123,6 +152,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     environments: EnvironmentSettings = EnvironmentSettings()
+    tracing: TracingSettings = TracingSettings()
     principals: dict[str, PrincipalSettings] = field(default_factory=dict)
 
 

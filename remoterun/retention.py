@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,11 +37,14 @@ async def prune_versions(catalog: Catalog, kept: Retention) -> None:
         await asyncio.sleep(_VERSIONS_EVERY)
 
 
-async def prune(store: Store, folders: Sequence[Path], kept: Retention) -> None:
+async def prune(
+    store: Store, folders: Sequence[Path], kept: Retention, count: Callable[[int], None] = lambda removed: None
+) -> None:
     """Remove what is older or more than is to be kept, for ever.
 
     Parameters:
         folders: those of files that jobs have; in each of them a job has a folder by its id.
+        count: called with how many were removed.
     """
     while True:
         bounds = Bounds(now() - timedelta(seconds=kept.age), kept.jobs, kept.bytes)
@@ -51,6 +54,7 @@ async def prune(store: Store, folders: Sequence[Path], kept: Retention) -> None:
             logger.warning("old jobs cannot be removed now: %s", error)
             removed = []
         if removed:
+            count(len(removed))
             for folder in folders:
                 await asyncio.to_thread(_remove_folders, folder, removed)
         await asyncio.sleep(_PAUSE if removed else _EVERY)

@@ -149,7 +149,7 @@ class FakeSession(AsyncSession):
         if (self._token, scope) in {(READER, "run"), (RUNNER, "read"), (READER, "all"), (RUNNER, "all")}:
             raise Forbidden(f"{self._name} lacks the scope {scope}")
 
-    async def info(self) -> NodeInfo:
+    async def info(self, metrics: bool = False) -> NodeInfo:
         self._check("info")
         return NodeInfo(
             node="fake",

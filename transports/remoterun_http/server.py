@@ -74,6 +74,12 @@ class HttpServer(ServerHalf):
     def welcome(self) -> Mapping[str, str]:
         return {"page": self._page} if self._page else {}
 
+    def connections(self) -> Mapping[str, int]:
+        return {} if self._server is None else {"http": len(self._server.server_state.connections)}
+
+    def certificates(self) -> Mapping[str, str]:
+        return {"http": self._settings.cert} if self._settings.cert else {}
+
     async def stop(self, grace: float) -> None:
         if self._server is None or self._app is None or self._serving is None:
             return
