@@ -35,7 +35,7 @@ async def measure(dispatcher: Dispatcher) -> tuple[Sample, ...]:
 
 
 def _one(name: str, value: float, *labels: str) -> Sample:
-    return Sample(f"remoterun_{name}", labels, value)
+    return Sample(f"remoterun_{name}", labels, float(value))
 
 
 def _many(name: str, values: Distribution, *labels: str) -> Sample:
