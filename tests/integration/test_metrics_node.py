@@ -75,7 +75,7 @@ def test_a_node_has_every_metric_but_those_of_what_it_does_not_use(node: Running
         client.run("hello")
         info = client.session.info(metrics=True)
     assert info.metrics is not UNSET
-    found = {sample.metric for sample in info.metrics}  # type: ignore[union-attr]
+    found = {sample.metric for sample in info.metrics}
     unused = {
         "remoterun_broker_up",
         "remoterun_certificate_expiry_timestamp_seconds",
