@@ -35,6 +35,7 @@ from remoterun.messages import (
     Progress,
     ProgressEvent,
     Refusal,
+    Sample,
     ScriptInfo,
     StateEvent,
     TokenInfo,
@@ -161,6 +162,7 @@ class FakeSession(AsyncSession):
             load=Load(queued=0, running=0, workers=1, queue=1),
             enforced={},
             counters={"succeeded": len(self._service.jobs), 'odd"\n': 1},
+            metrics=(Sample("remoterun_build_info", ("fake", "0", "3"), 1),) if metrics else msgspec.UNSET,
         )
 
     async def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
