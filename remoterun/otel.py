@@ -56,15 +56,25 @@ class OtlpSink(SpanSink):
         self._exporter: SpanExporter = OTLPSpanExporter(endpoint=self._endpoint, timeout=_TIMEOUT)
         self._translation = _Translation(service, node)
         self._waiting: deque[Span] = deque()
+        self._arrived = self._lost = 0  # spans, counted by the thread
+        self._refused = 0  # spans for which there was no room, counted by who gives them
         self._wake = threading.Event()
         self._is_closed = False
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="remoterun-tracing", daemon=True)
         self._thread.start()
 
+    @property
+    def exported(self) -> int:
+        return self._arrived
+
+    @property
+    def dropped(self) -> int:
+        return self._lost + self._refused
+
     def take(self, span: Span) -> None:
         if len(self._waiting) >= _MOST:
-            self.dropped += 1
+            self._refused += 1
             return
         self._waiting.append(span)
         if len(self._waiting) == _BATCH:
@@ -73,7 +83,7 @@ class OtlpSink(SpanSink):
     def close(self, patience: float) -> None:
         self._is_closed = True
         self._wake.set()
-        self._thread.join(patience)
+        self._thread.join(0 if self._is_failing else patience)
         self._exporter.shutdown()  # ends the pause before a request that is tried again
 
     def _run(self) -> None:
@@ -93,9 +103,9 @@ class OtlpSink(SpanSink):
             logger.debug("spans cannot be exported: %s", error, exc_info=error)
             has_arrived = False
         if has_arrived:
-            self.exported += len(spans)
+            self._arrived += len(spans)
         else:
-            self.dropped += len(spans)
+            self._lost += len(spans)
         if has_arrived is self._is_failing:
             self._is_failing = not has_arrived
             if self._is_failing:

@@ -45,8 +45,15 @@ class Span(Struct, frozen=True, gc=False):
 class SpanSink(ABC):
     """Where spans go."""
 
-    exported = 0  # spans
-    dropped = 0
+    @property
+    @abstractmethod
+    def exported(self) -> int:
+        """How many have arrived."""
+
+    @property
+    @abstractmethod
+    def dropped(self) -> int:
+        """How many went nowhere."""
 
     @abstractmethod
     def take(self, span: Span) -> None:

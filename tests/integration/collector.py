@@ -39,6 +39,11 @@ class Received:
     resource: Mapping[str, Any]
 
     @property
+    def is_jobs(self) -> bool:
+        """Whether it is the span of a job, or of a call that was refused."""
+        return self.name == "run" or self.name.startswith("run ")
+
+    @property
     def traceparent(self) -> str:
         """What whoever runs within this span hands on."""
         return f"00-{self.trace}-{self.id}-01"
@@ -65,7 +70,7 @@ class Collector:
 
     def whole(self, trace: str, jobs: int = 1) -> list[Received]:
         """Wait for the spans of so many jobs of a trace, which end with the jobs' own, and give all of the trace."""
-        self.wait(lambda: sum(span.name.startswith("run") for span in self.of(trace)) >= jobs)
+        self.wait(lambda: sum(span.is_jobs for span in self.of(trace)) >= jobs)
         return self.of(trace)
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -139,3 +140,22 @@ def test_what_is_said_to_people_is_a_record_where_the_log_is_json(as_set_up: Cal
 def test_the_trace_id_is_the_traceparents() -> None:
     assert trace_id("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") == "0af7651916cd43dd8448eb211c80319c"
     assert trace_id(None) is None
+
+
+def test_warnings_and_uncaught_exceptions_are_records_too() -> None:
+    program = (
+        "import threading, warnings, stat\n"
+        "from remoterun.logs import Log, set_up\n"
+        "set_up(Log('info', 'json', 'n'))\n"
+        "warnings.warn('old', DeprecationWarning, stacklevel=1)\n"
+        "thread = threading.Thread(target=lambda: 1 / 0, name='its-name')\n"
+        "thread.start(); thread.join()\n"
+        "raise OSError('the end')\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, timeout=60)
+    warning, of_thread, last = (json.loads(line) for line in done.stderr.splitlines())
+    assert (warning["logger"], "DeprecationWarning: old" in warning["message"]) == ("py.warnings", True)
+    assert "its-name" in of_thread["message"]
+    assert of_thread["exception"].endswith("ZeroDivisionError: division by zero")
+    assert (last["level"], last["exception"].splitlines()[-1]) == ("critical", "OSError: the end")
+    assert done.returncode == 1

@@ -19,6 +19,14 @@ class Kept(SpanSink):
     def __init__(self) -> None:
         self.spans: list[Span] = []
 
+    @property
+    def exported(self) -> int:
+        return len(self.spans)
+
+    @property
+    def dropped(self) -> int:
+        return 0
+
     def take(self, span: Span) -> None:
         self.spans.append(span)
 
