@@ -839,7 +839,7 @@ class Dispatcher(AsyncService):
             due = loop.time() + _TICK
             await asyncio.sleep(_TICK)
             moment = loop.time()
-            self.measures.lag.add(moment - due)
+            self.measures.lag.add(max(moment - due, 0.0))  # a timer may be early by its resolution
             for job in list(self._running):
                 if job.deadline and job.deadline < moment:
                     job.deadline = 0.0

@@ -90,6 +90,7 @@ class Node(Server):
             settings.limits,
             self.data / "artifacts",
         )
+        tracer = self._tracer()
         self.dispatcher = Dispatcher(
             settings,
             name=self.name,
@@ -104,7 +105,7 @@ class Node(Server):
             uploads=Uploads(self.data / "uploads", self.incoming),
             seal=Seal(self.data / "secret.key"),
         )
-        self.dispatcher.tracer = self._tracer()
+        self.dispatcher.tracer = tracer
         await self.store.open()
         await self.environments.start()
         await self.catalog.start()
@@ -154,7 +155,7 @@ class Node(Server):
                 f"tracing.endpoint is set and {error.name} is missing. Install it with: pip install 'remoterun[otel]'"
             ) from error
         sink = OtlpSink(settings.endpoint, settings.service, self.name)
-        return Tracer(sink, settings.ratio, lambda: self._brokers())
+        return Tracer(sink, settings.ratio, self._brokers)
 
     def _connections(self) -> dict[str, int]:
         return {name: count for half in self._halves for name, count in half.connections().items()}

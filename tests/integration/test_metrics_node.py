@@ -120,6 +120,7 @@ def test_what_is_under_way_is_seen_as_it_is(node: RunningNode, tmp_path: Path) -
         jobs = [client.session.submit(JobRequest(script="waits", params={"gate": str(gate)})) for _ in range(3)]
         next(event for event in client.session.events(jobs[0].id) if event.n >= 3)
         assert client.info().load.running == 1  # over a connection that is kept; the one of the events is closed
+        wait_until(lambda: read(node)[key("remoterun_connections", transport="socket")] == 1)
         now = read(node)
         gate.touch()
         for job in jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import socket
@@ -63,7 +64,7 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def node(scripts: Path, collector: Collector) -> Iterator[RunningNode]:
     tracing = {"endpoint": collector.url, "service": "scripts of a test"}
-    with running_node(scripts, name="traced-node", tracing=tracing) as running:
+    with running_node(scripts, name="traced-node", tracing=tracing, log_format="json", log_jobs="all") as running:
         yield running
 
 
@@ -118,12 +119,15 @@ def test_a_jobs_span_is_its_callers_child_and_has_what_it_waited_and_ran(
     assert collector.paths == {"/v1/traces"}
 
 
-def test_a_call_without_a_context_begins_a_trace(collector: Collector, session: Session) -> None:
+def test_a_call_without_a_context_begins_a_trace(collector: Collector, node: RunningNode, session: Session) -> None:
     job = session.run(JobRequest(script="fork"))
     _, trace, _, flags = str(job.result).split("-")
     assert flags == "01"
     (run,) = by_name(collector.whole(trace))["run fork"]
     assert run.parent == ""
+    assert [record["trace"] for record in map(json.loads, node.log().splitlines()) if record.get("job") == job.id] == [
+        trace
+    ], "the log does not lead to the trace"
 
 
 def test_calls_one_after_the_other_at_a_warm_worker_have_each_their_own(collector: Collector, session: Session) -> None:
