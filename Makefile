@@ -44,7 +44,7 @@ venv: $(DEV_READY)  ## make .venv with all that is needed to work on this
 constraints: venv  ## write constraints.txt from what .venv holds
 	@tests/tools/constraints $(VENV)
 
-reference: $(DEV_READY)  ## write the tables of settings into README and docs
+reference: $(DEV_READY)  ## write the tables of settings and metrics into README and docs
 	@$(BIN)/python tests/tools/reference.py
 
 clean:  ## remove .venv, caches and what was built; data in .remoterun stays

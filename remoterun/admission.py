@@ -60,12 +60,17 @@ def check(script: Script, request: JobRequest, largest: int, fingerprint: str | 
     in_memory = sum(len(file.data) for file in files.values())  # on disk before the job waits
     if size + in_memory > largest:
         raise TooLarge(f"the request holds {size + in_memory} bytes; limits.request is {largest}")
-    trace = request.trace if request.trace and _TRACEPARENT.fullmatch(request.trace) else None
+    trace = well_formed_trace(request.trace)
     extra = None
     secret = checked is not None and checked.has_secrets
     if secret or not (stdin is None and request.timeout is None and trace is None and fingerprint is None):
         extra = Extra(stdin_base64=stdin, timeout=request.timeout, trace=trace, fingerprint=fingerprint, secret=secret)
     return Call(checked, args, stdin, timeout_of(script, request.timeout), trace, size, extra, files)
+
+
+def well_formed_trace(trace: str | None) -> str | None:
+    """Give a traceparent, or None where it is of another form."""
+    return trace if trace and _TRACEPARENT.fullmatch(trace) else None
 
 
 def _find_places(script: Script, files: Mapping[str, UploadedFile]) -> Mapping[Place, UploadedFile]:

@@ -40,8 +40,8 @@ class CallingSession(Session):
             ServiceError: the node refuses, or cannot be reached.
         """
 
-    def info(self) -> NodeInfo:
-        return self.ask(operations.info())
+    def info(self, metrics: bool = False) -> NodeInfo:
+        return self.ask(operations.info(metrics))
 
     def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
         return self.ask(operations.list_scripts(pattern))
@@ -97,8 +97,8 @@ class AsyncCallingSession(AsyncSession):
             ServiceError: the node refuses, or cannot be reached.
         """
 
-    async def info(self) -> NodeInfo:
-        return await self.ask(operations.info())
+    async def info(self, metrics: bool = False) -> NodeInfo:
+        return await self.ask(operations.info(metrics))
 
     async def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
         return await self.ask(operations.list_scripts(pattern))

@@ -19,6 +19,8 @@ from msgspec import Meta, Struct, field
 
 from remoterun import settings
 from remoterun.errors import ConfigError
+from remoterun.joblines import LogJobs
+from remoterun.logs import LogFormat
 from remoterun.quantities import Duration, Size
 from remoterun.settings import Setting
 from remoterun.transport import PATH
@@ -94,6 +96,23 @@ class BackupSettings(Struct, frozen=True, forbid_unknown_fields=True):
     keep: Annotated[int, Meta(ge=1, description="At most this many backups are kept; the oldest are removed.")] = 7
 
 
+class TracingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the spans of jobs go; needs the extra `otel`."""
+
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="URL of an OpenTelemetry collector that takes OTLP over HTTP, as http://127.0.0.1:4318;"
+            " empty: no spans are made."
+        ),
+    ] = ""
+    ratio: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of traces that are exported; a caller's own traceparent decides for its."),
+    ] = 1.0
+    service: Annotated[str, Meta(description="`service.name` of the spans.")] = "remoterun"
+
+
 class PrincipalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A caller that holds no token of ours, as a queue's publisher."""
 
@@ -126,6 +145,16 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What the log holds: this and worse.")
     ] = "info"
+    log_format: Annotated[
+        LogFormat, Meta(description="Lines for people, or one JSON object a line for what collects logs.")
+    ] = "text"
+    log_jobs: Annotated[
+        LogJobs,
+        Meta(
+            description="Which ends of jobs get a line in the log, of level info, never with parameters or output;"
+            " calls that are refused go with the failed ones."
+        ),
+    ] = "failed"
     secrets: Annotated[
         str,
         Meta(
@@ -136,6 +165,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retention: Retention = Retention()
     environments: EnvironmentSettings = EnvironmentSettings()
     backup: BackupSettings = BackupSettings()
+    tracing: TracingSettings = TracingSettings()
     principals: dict[str, PrincipalSettings] = field(default_factory=dict)
 
 

@@ -18,15 +18,15 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from remoterun import failpoints
 from remoterun.access import Access, Principal
-from remoterun.admission import check
+from remoterun.admission import check, well_formed_trace
 from remoterun.backup import Backups
 from remoterun.catalog import Catalog, Script
 from remoterun.config import NodeSettings
@@ -41,8 +41,11 @@ from remoterun.errors import (
 from remoterun.held import HeldJobs
 from remoterun.ids import new_id
 from remoterun.jobindex import JobIndex
+from remoterun.joblines import JobLines, about
 from remoterun.keys import RecentKeys, fingerprint
 from remoterun.live import LiveJob
+from remoterun.logs import with_fields
+from remoterun.measures import Measures
 from remoterun.messages import (
     Event,
     Job,
@@ -62,6 +65,7 @@ from remoterun.service import AsyncService, AsyncSession, Credential, Origin
 from remoterun.session import DispatcherSession
 from remoterun.states import State
 from remoterun.store.interface import Extra, Record, Store
+from remoterun.tracing import Tracer
 from remoterun.uploads import Kept, Uploads
 from remoterun.verdict import verdict
 from remoterun.waiting import WaitingJobs
@@ -80,6 +84,15 @@ _LAST_ENDS = 2.0  # seconds that a stopping node gives the disk for the ends of 
 _LAST_ANSWERS = 0.05  # seconds that it gives who is told of them
 _REFUSALS_PER_TICK = 20  # recorded at most; the others are only counted
 _BACKLOG = 20_000  # jobs that the store has not written, beyond which no more are taken
+
+
+class Census(NamedTuple):
+    """Jobs by where they are, and how many bytes those hold that wait."""
+
+    queued: int
+    held: int
+    running: int
+    waiting_bytes: int
 
 
 class Dispatcher(AsyncService):
@@ -125,10 +138,16 @@ class Dispatcher(AsyncService):
         self.counters: Counter[str] = Counter()
         self.addresses: Mapping[str, tuple[str, ...]] = {}
         self.brokers: Callable[[], Mapping[str, str]] = dict  # what queues say of theirs
+        self.connections: Callable[[], Mapping[str, int]] = dict  # by transport
+        self.certificates: Callable[[], Mapping[str, str]] = dict  # PEM files, by transport
+        self.measures = Measures()
+        self.tracer: Tracer | None = None
+        self.environments = environments
+        self._lines = JobLines(settings.log_jobs)
         self.is_draining = False
         self._pool = pool
         self.seal = seal
-        self._started = now()
+        self.started = now()
         self._loop = asyncio.get_running_loop()  # kept: before 3.12 asking for it is a system call (getpid)
         self.jobs = JobIndex(store)
         self._waiting: WaitingJobs[LiveJob] = WaitingJobs()
@@ -155,13 +174,22 @@ class Dispatcher(AsyncService):
         return DispatcherSession(self, principal, origin)
 
     def refuse(
-        self, error: ServiceError, principal: str | None, origin: Origin, operation: str, script: str | None
+        self,
+        error: ServiceError,
+        principal: str | None,
+        origin: Origin,
+        operation: str,
+        script: str | None,
+        trace: str | None = None,
     ) -> None:
         """Record a refused call: who, what, why. A flood of them is counted, and recorded in part."""
         self.counters[f"refused_{error.code}"] += 1
         if self._refusals_left <= 0:
             return
         self._refusals_left -= 1
+        self._lines.refused(error, principal, origin, operation, script)
+        if self.tracer is not None and operation in ("run", "submit"):
+            self.tracer.refused(error, principal, origin, script, well_formed_trace(trace))
         self.store.refuse(
             Refusal(
                 time=now(),
@@ -183,11 +211,16 @@ class Dispatcher(AsyncService):
         folders = (self.artifacts, self.uploads.folder)
         self._housekeeping = [
             asyncio.create_task(self._tick()),
-            asyncio.create_task(prune(self.store, folders, self.settings.retention, self.backups.holding)),
+            asyncio.create_task(
+                prune(self.store, folders, self.settings.retention, self.backups.holding, self._count_removed)
+            ),
             asyncio.create_task(sweep(self.store, folders, new_id())),
             asyncio.create_task(prune_versions(self.catalog, self.settings.retention, self.backups.holding)),
             asyncio.create_task(self.backups.keep_making()),
         ]
+
+    def _count_removed(self, jobs: int) -> None:
+        self.measures.removed += jobs
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, let running jobs go on for `grace` seconds, stop what is left, record it all."""
@@ -223,6 +256,8 @@ class Dispatcher(AsyncService):
     def take_up(self, job: LiveJob, record: Record) -> None:
         """Go on with a job that an earlier node left unfinished."""
         self.jobs.add(job)
+        if self.tracer is not None:
+            job.span = self.tracer.begin(job, is_recovered=True)
         if job.key is not None:
             self._keys.add(job.principal, job.key, job.id, job.created)
         if job.state is State.QUEUED:
@@ -366,6 +401,8 @@ class Dispatcher(AsyncService):
             rerun_of=rerun_of,
             size=call.size,
         )
+        if self.tracer is not None:
+            job.span = self.tracer.begin(job)
         self.jobs.add(job)
         return job
 
@@ -474,11 +511,14 @@ class Dispatcher(AsyncService):
         self._unrecorded.add(job)
         if job.timeout:
             job.deadline = self._loop.time() + job.timeout
+        self._count_start(job, event.time)
 
     def attempt_returned(self, job: LiveJob) -> None:
         """Have a job wait again that was handed to a worker which never began it."""
         job.run = None
         job.attempt -= 1
+        if job.span is not None:
+            job.span.returned()
         if job.cancel_requested:
             self._end(job, State.CANCELLED, None)
         elif self.is_draining:
@@ -549,13 +589,21 @@ class Dispatcher(AsyncService):
     def _launch(self, job: LiveJob) -> None:
         if job.timeout:
             job.deadline = self._loop.time() + job.timeout
+        assert job.started is not None
+        self._count_start(job, job.started)
         try:
             job.run = self._pool.begin(job.assignment(), job)
         except Exception as error:
-            logger.exception("job %s cannot be started", job.id)
+            logger.exception("job %s cannot be started", job.id, extra=with_fields(about(job)))
             self.attempt_ended(job, Outcome(error=JobError(type="Internal", message=str(error))))
             return
         failpoints.hit("dispatcher.started")
+
+    def _count_start(self, job: LiveJob, moment: datetime) -> None:
+        if job.attempt == 1:
+            self.measures.queue.add((moment - job.created).total_seconds())
+        if job.span is not None:
+            job.span.started(job, moment)
 
     def _release(self, job: LiveJob) -> None:
         """Give a job's place to the next one."""
@@ -614,6 +662,8 @@ class Dispatcher(AsyncService):
         program = job.script.program
         assert program is not None
         state, error = verdict(program, self.settings.limits, job.timeout, outcome)
+        if job.span is not None:
+            job.span.attempt_ended(job, state, error)
         self._release(job)
         settings = job.script.settings
         may_retry = job.attempt <= settings.retries and state.value in settings.retry_on
@@ -629,6 +679,8 @@ class Dispatcher(AsyncService):
         not_before = now() + timedelta(seconds=delay)
         job.extra = msgspec.structs.replace(job.extra or Extra(), not_before=not_before)
         event = job.move(State.QUEUED)
+        if job.span is not None:
+            job.span.waits(event.time)
         job.log.append(event)
         job.is_stored = True
         self._record(job)
@@ -656,9 +708,15 @@ class Dispatcher(AsyncService):
             job.extra = msgspec.structs.replace(job.extra, sealed=None)
         self._unrecorded.discard(job)
         self.counters[f"jobs_{state.value}"] += 1
+        took = None
         if job.started is not None:
             took = (event.time - job.started).total_seconds()
             self._average += (took - self._average) * 0.05
+        self.measures.ended(job.script.name, state, took)
+        if state in self._lines.states:
+            self._lines.ended(job)
+        if job.span is not None:
+            job.span.ended(job)
         ended = job.snapshot()
         events = (*job.log.unstored(), event)
         if not job.is_stored:
@@ -751,7 +809,7 @@ class Dispatcher(AsyncService):
             node=self.name,
             version=self.version,
             python=platform.python_version(),
-            started=self._started,
+            started=self.started,
             transports=self.addresses,
             scripts=len(self.catalog.list()),
             load=Load(
@@ -764,6 +822,14 @@ class Dispatcher(AsyncService):
             brokers=self.brokers(),
             counters=dict(self.counters),
         )
+
+    def census(self) -> Census:
+        """Count the jobs that are here."""
+        return Census(len(self._waiting), len(self._held), len(self._running), self._waiting_bytes)
+
+    def processes(self) -> tuple[int, Mapping[str, int]]:
+        """Count fork servers, and workers by what they do."""
+        return self._pool.processes()
 
     # -- housekeeping -------------------------------------------------------------------------------
 
@@ -778,8 +844,10 @@ class Dispatcher(AsyncService):
         loop = self._loop
         ticks = 0
         while True:
+            due = loop.time() + _TICK
             await asyncio.sleep(_TICK)
             moment = loop.time()
+            self.measures.lag.add(max(moment - due, 0.0))  # a timer may be early by its resolution
             for job in list(self._running):
                 if job.deadline and job.deadline < moment:
                     job.deadline = 0.0

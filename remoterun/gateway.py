@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from remoterun.config import Loaded
 from remoterun.errors import ServiceError, Unavailable
 from remoterun.incoming import Incoming
 from remoterun.local import find_credential
+from remoterun.logs import Log
 from remoterun.service import AsyncService, Origin, Token
 from remoterun.serving import Server, serve_until_stopped
 from remoterun.transport import ServerContext, ServerHalf, Target, Transport, for_url, installed, reload_all
@@ -153,4 +155,6 @@ async def open_service(target: Target) -> AsyncService:
 
 def serve(loaded: Loaded, target: Target, transports: Sequence[str], ready_file: Path | None = None) -> int:
     """Run a gateway until it is told to stop; give the exit code."""
-    return serve_until_stopped(lambda: Gateway(loaded, target, transports), loaded.node.log_level, ready_file)
+    settings = loaded.node
+    log = Log(settings.log_level, settings.log_format, settings.name or socket.gethostname())
+    return serve_until_stopped(lambda: Gateway(loaded, target, transports), log, ready_file)

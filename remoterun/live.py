@@ -31,6 +31,7 @@ from remoterun.workers.run import Stream
 if TYPE_CHECKING:
     from remoterun.catalog import Script
     from remoterun.dispatcher import Dispatcher
+    from remoterun.tracing import JobTrace
 
 
 class LiveJob(Sink):
@@ -73,6 +74,7 @@ class LiveJob(Sink):
         "run",
         "script",
         "size",
+        "span",
         "started",
         "state",
         "stdin",
@@ -118,6 +120,7 @@ class LiveJob(Sink):
         self.stdin = stdin
         self.timeout = timeout
         self.trace = trace
+        self.span: JobTrace | None = None  # where jobs are traced
         self.key = key
         self.rerun_of = rerun_of
         self.principal = principal
@@ -207,7 +210,8 @@ class LiveJob(Sink):
         if self.extra is not None and self.extra.files:
             path = self.dispatcher.uploads.path
             files = tuple(Handed(file.place, str(path(self.id, file)), file.name) for file in self.extra.files)
-        return Assignment(self.id, self.attempt, program, self.params, self.args, self.stdin, self.trace, files)
+        trace = self.trace if self.span is None else self.span.traceparent()
+        return Assignment(self.id, self.attempt, program, self.params, self.args, self.stdin, trace, files)
 
     def output(self, stream: Stream, data: bytes) -> bool:
         self._log_output(stream, data)

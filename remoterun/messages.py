@@ -285,6 +285,18 @@ class ScriptInfo(Struct, frozen=True, kw_only=True):
     broken: str | None = None  # why it cannot be called, with what to do about it
 
 
+class Sample(Struct, frozen=True, array_like=True, gc=False):
+    """One value of a metric: `remoterun.metrics` says what it means, and which labels these are.
+
+    Of a histogram, `value` is the sum of all that was counted, and `buckets` how many lie between two bounds.
+    """
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
+    buckets: tuple[int, ...] = ()
+
+
 class NodeInfo(Struct, frozen=True, kw_only=True):
     """What a node says about itself, and to whom."""
 
@@ -300,6 +312,7 @@ class NodeInfo(Struct, frozen=True, kw_only=True):
     counters: Mapping[str, int] = msgspec.field(
         default_factory=dict
     )  # since the start: jobs by state, refusals by code
+    metrics: tuple[Sample, ...] | UnsetType = UNSET  # where they were asked for
     principal: str = ""  # who asks
     scopes: tuple[str, ...] = ()  # what that principal may do
 

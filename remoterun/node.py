@@ -21,10 +21,12 @@ from remoterun.dispatcher import Dispatcher
 from remoterun.environments import EnvironmentFolder, Environments
 from remoterun.errors import ConfigError
 from remoterun.incoming import Incoming
+from remoterun.logs import Log, present
 from remoterun.sealing import Seal
 from remoterun.secretfile import load_secrets
 from remoterun.serving import Server, serve_until_stopped
 from remoterun.store.sqlite import SqliteStore
+from remoterun.tracing import Tracer
 from remoterun.transport import ServerContext, ServerHalf, installed, reload_all
 from remoterun.uploads import Uploads
 from remoterun.workers import system
@@ -32,6 +34,7 @@ from remoterun.workers.pool import WorkerPool
 from remoterun.workers.server import ServerOptions
 
 _LOCK_WAIT = 10.0  # seconds that fork servers of a node that died have for killing what it ran
+_LAST_SPANS = 1.0  # seconds that a stopping node gives a collector
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ")  # what every job sees of the environment
 
 
@@ -88,6 +91,7 @@ class Node(Server):
             settings.limits,
             self.data / "artifacts",
         )
+        tracer = self._tracer()
         self.dispatcher = Dispatcher(
             settings,
             name=self.name,
@@ -103,6 +107,7 @@ class Node(Server):
             backups=Backups(self.data, settings.backup, self.store),
             seal=Seal(self.data / "secret.key"),
         )
+        self.dispatcher.tracer = tracer
         await self.store.open()
         await self.environments.start()
         await self.catalog.start()
@@ -111,6 +116,8 @@ class Node(Server):
         await self._start_transports()
         self.dispatcher.addresses = self.addresses
         self.dispatcher.brokers = self._brokers
+        self.dispatcher.connections = self._connections
+        self.dispatcher.certificates = self._certificates
         self._is_ready = True
 
     async def _start_transports(self) -> None:
@@ -139,6 +146,26 @@ class Node(Server):
     def _brokers(self) -> dict[str, str]:
         return {name: state for half in self._halves for name, state in half.brokers().items()}
 
+    def _tracer(self) -> Tracer | None:
+        """Make what traces jobs, where that is wanted: its libraries are imported only then."""
+        settings = self.settings.tracing
+        if not settings.endpoint:
+            return None
+        try:
+            from remoterun.otel import OtlpSink
+        except ImportError as error:
+            raise ConfigError(
+                f"tracing.endpoint is set and {error.name} is missing. Install it with: pip install 'remoterun[otel]'"
+            ) from error
+        sink = OtlpSink(settings.endpoint, settings.service, self.name)
+        return Tracer(sink, settings.ratio, self._brokers)
+
+    def _connections(self) -> dict[str, int]:
+        return {name: count for half in self._halves for name, count in half.connections().items()}
+
+    def _certificates(self) -> dict[str, str]:
+        return {name: path for half in self._halves for name, path in half.certificates().items()}
+
     async def stop(self) -> None:
         # No new calls, running jobs get the grace, answers go out, everything is recorded.
         self._is_ready = False
@@ -149,6 +176,8 @@ class Node(Server):
             await self.pool.stop()
             await self.catalog.stop()
             await self.store.close()
+            if self.dispatcher.tracer is not None:
+                await asyncio.to_thread(self.dispatcher.tracer.close, _LAST_SPANS)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -165,7 +194,8 @@ class Node(Server):
         lines = [f"remoterun {__version__}: {count}, data in {self.data}"]
         for name, addresses in self.addresses.items():
             lines.extend(f"  {name:<8} {address}" for address in addresses)
-        lines.extend(f"  {word:<8} {text}" for word, text in self._welcome().items())
+        if present().format == "text":  # a sign-in code is for who started the node, not for what collects logs
+            lines.extend(f"  {word:<8} {text}" for word, text in self._welcome().items())
         if self.first_token is not None:
             lines.append(f"  token    {self.first_token}")
         is_hello_there = any(script.name == "hello" for script in scripts)
@@ -248,4 +278,6 @@ def _job_environment() -> dict[str, str]:
 
 def serve(loaded: Loaded, ready_file: Path | None = None) -> int:
     """Run a node until it is told to stop; give the exit code."""
-    return serve_until_stopped(lambda: Node(loaded), loaded.node.log_level, ready_file)
+    settings = loaded.node
+    log = Log(settings.log_level, settings.log_format, settings.name or socket.gethostname())
+    return serve_until_stopped(lambda: Node(loaded), log, ready_file)

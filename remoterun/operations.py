@@ -39,6 +39,12 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """The fields of a call that has none."""
 
 
+class About(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Whether the node's metrics are wanted, too."""
+
+    metrics: bool = False
+
+
 class ByPattern(Struct, frozen=True, forbid_unknown_fields=True):
     """Which scripts."""
 
@@ -103,7 +109,7 @@ class Operation(Struct, frozen=True):
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    "info": Operation(Nothing, lambda session, _: session.info()),
+    "info": Operation(About, lambda session, fields: session.info(fields.metrics)),
     "list_scripts": Operation(ByPattern, lambda session, fields: session.list_scripts(fields.pattern)),
     "get_script": Operation(ByName, lambda session, fields: session.get_script(fields.name)),
     "run": Operation(JobRequest, lambda session, request: session.run(request), acts=True),
@@ -171,9 +177,9 @@ class Call(Struct, Generic[T], frozen=True):
         return value
 
 
-def info() -> Call[NodeInfo]:
+def info(metrics: bool = False) -> Call[NodeInfo]:
     """Describe the node."""
-    return Call("info", Nothing(), NodeInfo)
+    return Call("info", About(metrics), NodeInfo)
 
 
 def list_scripts(pattern: str) -> Call[list[ScriptInfo]]:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,29 +42,38 @@ async def prune_versions(catalog: Catalog, kept: Retention, holding: asyncio.Loc
         await asyncio.sleep(_VERSIONS_EVERY)
 
 
-async def prune(store: Store, folders: Sequence[Path], kept: Retention, holding: asyncio.Lock) -> None:
+async def prune(
+    store: Store,
+    folders: Sequence[Path],
+    kept: Retention,
+    holding: asyncio.Lock,
+    count: Callable[[int], None] = lambda removed: None,
+) -> None:
     """Remove what is older or more than is to be kept, for ever.
 
     Parameters:
         folders: those of files that jobs have; in each of them a job has a folder by its id.
         holding: held by who takes files meanwhile.
+        count: called with how many were removed.
     """
     while True:
         async with holding:
             removed = await _prune_some(store, folders, kept)
+        if removed:
+            count(removed)
         await asyncio.sleep(_PAUSE if removed else _EVERY)
 
 
-async def _prune_some(store: Store, folders: Sequence[Path], kept: Retention) -> bool:
+async def _prune_some(store: Store, folders: Sequence[Path], kept: Retention) -> int:
     bounds = Bounds(now() - timedelta(seconds=kept.age), kept.jobs, kept.bytes)
     try:
         removed = await store.prune(bounds, _STEP)
     except ServiceError as error:
         logger.warning("old jobs cannot be removed now: %s", error)
-        return False
+        return 0
     for folder in folders if removed else ():
         await asyncio.to_thread(_remove_folders, folder, removed)
-    return bool(removed)
+    return len(removed)
 
 
 async def sweep(store: Store, folders: Sequence[Path], before: str) -> None:

@@ -113,8 +113,8 @@ class AsyncSession(ABC):
         """The name of the principal that this session speaks for."""
 
     @abstractmethod
-    def info(self) -> Awaitable[NodeInfo]:
-        """Describe the node: version, transports, load."""
+    def info(self, metrics: bool = False) -> Awaitable[NodeInfo]:
+        """Describe the node: version, transports, load; with its metrics where they are asked for."""
 
     @abstractmethod
     def list_scripts(self, pattern: str = "*") -> Awaitable[list[ScriptInfo]]:
@@ -214,8 +214,8 @@ class Session(ABC):
         """The name of the principal that this session speaks for."""
 
     @abstractmethod
-    def info(self) -> NodeInfo:
-        """Describe the node: version, transports, load."""
+    def info(self, metrics: bool = False) -> NodeInfo:
+        """Describe the node: version, transports, load; with its metrics where they are asked for."""
 
     @abstractmethod
     def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
@@ -354,8 +354,8 @@ class _BlockingSession(Session):
     def principal(self) -> str:
         return self._session.principal
 
-    def info(self) -> NodeInfo:
-        return self._call(self._session.info)
+    def info(self, metrics: bool = False) -> NodeInfo:
+        return self._call(lambda: self._session.info(metrics))
 
     def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
         return self._call(lambda: self._session.list_scripts(pattern))
@@ -444,8 +444,8 @@ class _ThreadedSession(AsyncSession):
     def principal(self) -> str:
         return self._session.principal
 
-    async def info(self) -> NodeInfo:
-        return await _in_thread(self._session.info)
+    async def info(self, metrics: bool = False) -> NodeInfo:
+        return await _in_thread(self._session.info, metrics)
 
     async def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
         return await _in_thread(self._session.list_scripts, pattern)

@@ -21,6 +21,7 @@ from typing import Any
 from remoterun import adopting, orphans
 from remoterun.access import write_private
 from remoterun.errors import RemoterunError
+from remoterun.logs import Log, say, set_up
 from remoterun.supervised import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -64,17 +65,15 @@ class Server(ABC):
         return {"pid": os.getpid(), **self.addresses}
 
 
-def serve_until_stopped(make: Callable[[], Server], log_level: str, ready_file: Path | None = None) -> int:
+def serve_until_stopped(make: Callable[[], Server], log: Log, ready_file: Path | None = None) -> int:
     """Serve until a signal tells to stop; give the exit code.
 
     Parameters:
         make: makes what is served.
-        log_level: what the log on stderr holds: this and worse.
+        log: what the log on stderr holds, and in which form.
         ready_file: where the addresses are written once every transport answers.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    set_up(log)
     adopting.take_over(os.environ)
     supervisor = Supervisor.from_environment(os.environ)
     try:
@@ -100,7 +99,7 @@ async def _serve(server: Server, ready_file: Path | None, supervisor: Supervisor
         await server.start()
     except (RemoterunError, OSError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
-        print(f"remoterun: {reason}", file=sys.stderr)
+        say(f"remoterun: {reason}", sys.stderr, logging.ERROR)
         await server.stop()
         return FAILED
     for name in adopting.left_over():
@@ -110,13 +109,13 @@ async def _serve(server: Server, ready_file: Path | None, supervisor: Supervisor
     gc.set_threshold(*_COLLECT)
     if ready_file is not None:
         write_private(ready_file, json.dumps(server.ready_value()).encode() + b"\n")
-    print(server.announcement(), flush=True)
+    say(server.announcement(), sys.stdout)
     supervisor.ready(server.status())
     await stop.wait()
     supervisor.stopping()
     if reaping is not None:
         reaping.cancel()
-    print("remoterun: stopping", file=sys.stderr, flush=True)
+    say("remoterun: stopping", sys.stderr)
     await server.stop()
     if ready_file is not None:
         with contextlib.suppress(OSError):

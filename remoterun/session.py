@@ -14,6 +14,7 @@ import msgspec
 from remoterun.errors import NotFound, ServiceError
 from remoterun.joblog import is_final
 from remoterun.live import LiveJob
+from remoterun.measuring import measure
 from remoterun.messages import (
     Backup,
     Event,
@@ -28,6 +29,7 @@ from remoterun.messages import (
     ScriptInfo,
     TokenInfo,
 )
+from remoterun.metrics import METRICS
 from remoterun.service import AsyncArtifact, AsyncSession, Origin
 from remoterun.store.interface import Record
 
@@ -73,14 +75,23 @@ class DispatcherSession(AsyncSession):
     def principal(self) -> str:
         return self._principal.name
 
-    def _refused(self, operation: str, error: ServiceError, script: str | None = None) -> None:
-        self._dispatcher.refuse(error, self._principal.name, self._origin, operation, script)
+    def _refused(
+        self, operation: str, error: ServiceError, script: str | None = None, trace: str | None = None
+    ) -> None:
+        self._dispatcher.refuse(error, self._principal.name, self._origin, operation, script, trace)
 
     @_operation
-    async def info(self) -> NodeInfo:
-        return msgspec.structs.replace(
-            self._dispatcher.info(), principal=self._principal.name, scopes=tuple(sorted(self._principal.scopes))
+    async def info(self, metrics: bool = False) -> NodeInfo:
+        principal = self._principal
+        info = msgspec.structs.replace(
+            self._dispatcher.info(), principal=principal.name, scopes=tuple(sorted(principal.scopes))
         )
+        if not metrics:
+            return info
+        samples = await measure(self._dispatcher)
+        if not principal.may_read:  # nor hears it which scripts there are
+            samples = tuple(sample for sample in samples if "script" not in METRICS[sample.metric].labels)
+        return msgspec.structs.replace(info, metrics=samples)
 
     @_operation
     async def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:
@@ -97,13 +108,13 @@ class DispatcherSession(AsyncSession):
             self._check_run(request)
             done = self._dispatcher.run(self._principal, self._origin, request)
         except ServiceError as error:
-            self._refused("run", error, request.script)
+            self._refused("run", error, request.script, request.trace)
             failed: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
         if isinstance(done, asyncio.Task):
-            script = request.script  # and not the request: its files would be held until the job ends
-            done.add_done_callback(lambda task: self._task_refused(task, script))
+            script, trace = request.script, request.trace  # not the request: its files would be held until the end
+            done.add_done_callback(lambda task: self._task_refused(task, script, trace))
         if not self._principal.may_read:
             done.add_done_callback(self._remember_run)
         return done
@@ -117,9 +128,9 @@ class DispatcherSession(AsyncSession):
         self._principal.check_valid()
         self._principal.check_run(request.script)
 
-    def _task_refused(self, task: asyncio.Future[Job], script: str) -> None:
+    def _task_refused(self, task: asyncio.Future[Job], script: str, trace: str | None) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), ServiceError):
-            self._refused("run", error, script)
+            self._refused("run", error, script, trace)
 
     async def begin(self, request: JobRequest) -> tuple[Job, Callable[[], Awaitable[Job]]]:
         job = await self._submit("run", request)
@@ -139,7 +150,7 @@ class DispatcherSession(AsyncSession):
             self._check_run(request)
             return await self._dispatcher.submit(self._principal, self._origin, request)
         except ServiceError as error:
-            self._refused(operation, error, request.script)
+            self._refused(operation, error, request.script, request.trace)
             raise
 
     async def _find(self, job_id: str) -> LiveJob | Record:

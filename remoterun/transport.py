@@ -83,6 +83,14 @@ class ServerHalf(ABC):
         """Say of each broker that this half lives on, by the transport's name, `up` or why not."""
         return {}
 
+    def connections(self) -> Mapping[str, int]:
+        """Count the open connections, by the transport's name; nothing where this half does not know them."""
+        return {}
+
+    def certificates(self) -> Mapping[str, str]:
+        """Give the PEM file of the TLS certificate that callers see, by the transport's name."""
+        return {}
+
     async def reload(self) -> None:  # noqa: B027 - most have nothing to start anew
         """Start anew what runs in processes of its own, and show certificates as their files are now, without a gap.
 

@@ -66,6 +66,7 @@ class Environments:
         self.folder = folder
         self.needed: Callable[[], Mapping[str, Needs]] = dict  # by key: what the scripts that there are need
         self.on_settled: list[Callable[[str], None]] = []  # with a key, once its build ended, or ended otherwise
+        self.built = self.failed = 0  # builds since the start
         self._settings = settings
         self._ready: set[str] = set()
         self._builds: dict[str, Build] = {}
@@ -118,6 +119,11 @@ class Environments:
         self.folder.touch([key])
         self._ready.add(key)
         return True
+
+    @property
+    def failing(self) -> int:
+        """How many cannot be built for now."""
+        return len(self._failures)
 
     def failure(self, key: str) -> str | None:
         """Give the reason why an environment could not be built, until it is."""
@@ -178,6 +184,7 @@ class Environments:
             reason = f"{self.folder.home(needs.key)} cannot be written; the node's log says why"
         if reason is None:
             self._failures.pop(needs.key, None)
+            self.built += 1
             logger.info("built the environment of %s in %.1f s", needs.script, time.monotonic() - began)
         else:
             self._fail(needs, reason)
@@ -186,6 +193,7 @@ class Environments:
         self._tell(needs.key)
 
     def _fail(self, needs: Needs, reason: str) -> None:
+        self.failed += 1
         known = self._failures.get(needs.key)
         pause = self._settings.retry if known is None else min(known.pause * 2, _LONGEST_PAUSE)
         failure = self._failures[needs.key] = _Failure(reason, max(pause, 0.1))

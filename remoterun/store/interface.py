@@ -16,6 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from remoterun.measures import StoreMeasures
 from remoterun.messages import Event, Job, JobPage, JobQuery, Refusal
 
 
@@ -64,6 +65,8 @@ class Store(ABC):
     Every method that answers may raise `Unavailable`: the disk is full or broken; the text says so.
     After such an error the store tries again by itself and serves once there is room.
     """
+
+    measures: StoreMeasures  # of its commits, since it was opened
 
     @abstractmethod
     async def open(self) -> None:

@@ -71,6 +71,7 @@ class Outcome:
     refused: list[tuple[asyncio.Future[Any], ServiceError]] = field(default_factory=list)
     wrote: bool = False  # a commit went through
     fault: str | None = None  # why the last commit did not
+    commits: list[float] = field(default_factory=list)  # how many seconds each took
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class Owner:
 
     def _attempt(self, part: Sequence[Ready], refusals: Sequence[Refusal], outcome: Outcome) -> bool:
         """Commit a part, alone each where one of them is bad; False: the disk failed."""
+        began = time.perf_counter()
         try:
             self._commit([encoded for _, encoded in part], refusals)
         except Exception as error:
@@ -216,6 +218,7 @@ class Owner:
                 return True
             log.warning("a group of %d jobs cannot be written: %s; going on one by one", len(part), error)
             return self._singly(part, outcome)
+        outcome.commits.append(time.perf_counter() - began)
         outcome.wrote = True
         outcome.committed += [steps for steps, _ in part]
         return True

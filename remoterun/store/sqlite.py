@@ -16,6 +16,7 @@ from msgspec import structs
 from sqlalchemy import Connection
 
 from remoterun.errors import Internal, ServiceError, Unavailable
+from remoterun.measures import StoreMeasures
 from remoterun.messages import Event, Job, JobPage, JobQuery, Refusal
 from remoterun.store import queries
 from remoterun.store.interface import Bounds, Extra, Record, Store
@@ -46,6 +47,7 @@ class SqliteStore(Store):
     """
 
     def __init__(self, path: Path) -> None:
+        self.measures = StoreMeasures()
         self._path = path
         self._owner = Owner(path, self._report)
         self._pending = Pending()
@@ -269,8 +271,11 @@ class SqliteStore(Store):
         self._go_on()
 
     def _note(self, outcome: Outcome) -> None:
-        """Keep `fault` and the pace of the attempts."""
+        """Keep `fault`, the measures, and the pace of the attempts."""
+        for seconds in outcome.commits:
+            self.measures.commits.add(seconds)
         if outcome.fault is not None:
+            self.measures.failed_commits += 1
             if outcome.fault != self._fault:
                 log.error("%s", outcome.fault)
             self._fault = outcome.fault

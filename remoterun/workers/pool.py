@@ -407,6 +407,12 @@ class WorkerPool:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a defect of the worker pool", exc_info=error)
 
+    def processes(self) -> tuple[int, Mapping[str, int]]:
+        """Count fork servers, and workers by what they do."""
+        busy = sum(worker.run is not None for worker in self._owner)
+        ahead = sum(server.ready for server in self._servers.values())
+        return len(self._servers), {"busy": busy, "idle": self._warm.idle, "ahead": ahead}
+
     def enforced(self) -> Mapping[str, str]:
         """Say by what means each limit is enforced on this machine."""
         return {

@@ -134,6 +134,11 @@ class ForkServer:
         """Whether no worker of it has, or waits for, a job."""
         return not self._asking and len(self._workers) == len(self._ready)
 
+    @property
+    def ready(self) -> int:
+        """How many workers it has forked ahead."""
+        return len(self._ready)
+
     def take(self, use: Callable[[Worker], None]) -> None:
         """Give a worker to `use`: now where one is ready, else once one is."""
         self.used_at = self._loop.time()

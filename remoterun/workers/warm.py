@@ -88,6 +88,11 @@ class WarmWorkers:
             if not version.idle and not version.busy:
                 del self._versions[key]
 
+    @property
+    def idle(self) -> int:
+        """How many have nothing to do."""
+        return sum(len(version.idle) for version in self._versions.values())
+
     def idle_since(self, moment: float) -> list[Worker]:
         """List the workers that have been idle from a moment on, in loop time."""
         return [worker for version in self._versions.values() for worker in version.idle if worker.idle_since < moment]

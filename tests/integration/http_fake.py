@@ -36,6 +36,7 @@ from remoterun.messages import (
     Progress,
     ProgressEvent,
     Refusal,
+    Sample,
     ScriptInfo,
     StateEvent,
     TokenInfo,
@@ -150,7 +151,7 @@ class FakeSession(AsyncSession):
         if (self._token, scope) in {(READER, "run"), (RUNNER, "read"), (READER, "all"), (RUNNER, "all")}:
             raise Forbidden(f"{self._name} lacks the scope {scope}")
 
-    async def info(self) -> NodeInfo:
+    async def info(self, metrics: bool = False) -> NodeInfo:
         self._check("info")
         return NodeInfo(
             node="fake",
@@ -162,6 +163,7 @@ class FakeSession(AsyncSession):
             load=Load(queued=0, running=0, workers=1, queue=1),
             enforced={},
             counters={"succeeded": len(self._service.jobs), 'odd"\n': 1},
+            metrics=(Sample("remoterun_build_info", ("fake", "0", "3"), 1),) if metrics else msgspec.UNSET,
         )
 
     async def list_scripts(self, pattern: str = "*") -> list[ScriptInfo]:

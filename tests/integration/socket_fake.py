@@ -190,7 +190,7 @@ class FakeSession(AsyncSession):
     def principal(self) -> str:
         return self._name
 
-    async def info(self) -> NodeInfo:
+    async def info(self, metrics: bool = False) -> NodeInfo:
         self._check()
         return NodeInfo(
             node="fake",

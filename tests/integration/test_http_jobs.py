@@ -212,7 +212,7 @@ async def test_the_node_describes_itself(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/refusals?limit=1")).json()["refusals"][0]["code"] == "busy"
     metrics = await http.get("/metrics")
     assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert 'remoterun_node_info{node="fake",version="0"} 1' in metrics.text
+    assert 'remoterun_build_info{node="fake",version="0",python="3"} 1' in metrics.text
 
 
 async def test_probes_need_no_token(node: Node) -> None:

@@ -271,7 +271,7 @@ class FakeSession(Session):
     def principal(self) -> str:
         return "tester"
 
-    def info(self) -> NodeInfo:
+    def info(self, metrics: bool = False) -> NodeInfo:
         load = Load(queued=1, running=2, workers=4, queue=10)
         addresses = {"fake": ("fake://here",)}
         return NodeInfo(node="fake", version="0", python="3", started=TIME, transports=addresses, scripts=len(SCRIPTS),

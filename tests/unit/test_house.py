@@ -43,7 +43,16 @@ FILE_PROTOCOL = {"read", "write", "flush", "close"}  # the standard library says
 # What users of `connect` may rely on; the rest of the module serves the command line.
 SHORTER_THAN_THE_MODULE = {"remoterun/client.py"}
 
-PURE = ["addresses.py", "messages.py", "states.py", "errors.py", "grammar.py", "operations.py", "quantities.py"]
+PURE = [
+    "addresses.py",
+    "messages.py",
+    "states.py",
+    "errors.py",
+    "grammar.py",
+    "operations.py",
+    "quantities.py",
+    "metrics.py",
+]
 PURE_IN_TRANSPORTS = ("protocol.py", "envelope.py", "frames.py", "brine.py")
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from remoterun.messages import ArtifactInfo, Load, NodeInfo, ScriptInfo, now
+from remoterun.messages import ArtifactInfo, ScriptInfo
 from remoterun.transport import for_url
 from remoterun_http import HttpSettings, transport
 from remoterun_http.app import Application
 from remoterun_http.artifacts import artifact_headers
-from remoterun_http.metrics import metrics
 from remoterun_http.openapi import document
 from remoterun_http.reference import reference
 
@@ -115,26 +114,6 @@ def test_files_are_shown_only_where_they_cannot_act(
     assert b"sandbox" in headers[b"content-security-policy"]
     assert headers[b"x-content-type-options"] == b"nosniff"
     assert not any(byte < 0x20 or byte > 0x7E for value in headers.values() for byte in value)
-
-
-def test_metrics_are_lines_of_the_text_format() -> None:
-    info = NodeInfo(
-        node='n"\n\\',
-        version="1",
-        python="3",
-        started=now(),
-        transports={},
-        scripts=2,
-        load=Load(queued=1, running=3, workers=4, queue=10),
-        enforced={},
-        counters={"succeeded": 7, "busy": 1},
-    )
-    lines = metrics(info).decode().splitlines()
-    assert "remoterun_jobs_running 3" in lines
-    assert 'remoterun_events_total{what="succeeded"} 7' in lines
-    assert r'remoterun_node_info{node="n\"\n\\",version="1"} 1' in lines
-    sample = re.compile(r'remoterun_[a-z_]+(\{([a-z]+="([^"\\\n]|\\.)*",?)+\})? [0-9.e+]+')
-    assert all(sample.fullmatch(line) for line in lines if not line.startswith("# "))
 
 
 def test_the_transport_is_found_by_its_schemes_and_describes_its_settings() -> None:

@@ -161,8 +161,8 @@ class HttpSession(Session):
     def principal(self) -> str:
         return self._principal
 
-    def info(self) -> NodeInfo:
-        response = self._ask("GET", "/info")
+    def info(self, metrics: bool = False) -> NodeInfo:
+        response = self._ask("GET", "/info", params={"metrics": "true"} if metrics else None)
         self._principal = unquote(response.headers.get("remoterun-principal", ""))
         return _decoded(response, NodeInfo)
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from remoterun.config import Limits, Loaded, NodeSettings
 from remoterun.gateway import Gateway
+from remoterun.logs import Log
 from remoterun.quantities import Duration, Size
 from remoterun.serving import serve_until_stopped
 from remoterun.transport import Target
@@ -32,7 +33,7 @@ class Terms(Struct, frozen=True):
     auth_timeout: float
     grace: float
     insecure_listen: bool
-    log_level: str
+    log: Log
 
 
 class Process(Gateway):
@@ -80,7 +81,7 @@ def main() -> int:
         insecure_listen=terms.insecure_listen,
     )
     loaded = Loaded(node=node, sections={"http": terms.settings}, file=None, sources={})
-    return serve_until_stopped(lambda: Process(loaded, Target(terms.url), ["http"]), terms.log_level)
+    return serve_until_stopped(lambda: Process(loaded, Target(terms.url), ["http"]), terms.log)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import msgspec
 
 from remoterun.errors import Unavailable
 from remoterun.local import local_url
+from remoterun.logs import present
 from remoterun.transport import ServerContext, ServerHalf
 from remoterun_http import HttpSettings
 from remoterun_http.console.signin import SignIns, invitation
@@ -80,6 +81,9 @@ class HttpProcesses(ServerHalf):
             self._watch(new)
             await old.stop(_GRACE)
 
+    def certificates(self) -> Mapping[str, str]:
+        return {"http": self._settings.cert} if self._settings.cert else {}
+
     async def _new(self) -> _Child:
         child = _Child(self._terms(), self._sockets)
         await child.answers()
@@ -125,7 +129,7 @@ class HttpProcesses(ServerHalf):
             auth_timeout=context.auth_timeout,
             grace=_GRACE,
             insecure_listen=context.insecure_listen,
-            log_level=logging.getLevelName(log.getEffectiveLevel()),
+            log=present(),
         )
         return encode_terms(terms)
 

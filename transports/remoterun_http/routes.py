@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from msgspec import UnsetType
 from starlette.datastructures import QueryParams
 
 from remoterun.errors import Invalid, Unavailable
@@ -19,8 +20,8 @@ from remoterun_http.answers import JSON, SAFE_HEADERS, Answer, Header, HttpError
 from remoterun_http.artifacts import artifact_headers, choose_part, entity_tag, part_headers
 from remoterun_http.calls import TEXT, Calls, output
 from remoterun_http.events import KEEPALIVE, STOPPING, Ending, as_lines, as_sse
-from remoterun_http.metrics import MEDIA_TYPE as METRICS
-from remoterun_http.metrics import metrics
+from remoterun_http.metrics import OPENMETRICS, PROMETHEUS, media_type
+from remoterun_http.metrics import metrics as write_metrics
 from remoterun_http.openapi import EVENTS, PARTS, RANGE_HEADERS, content, described, refusals
 from remoterun_http.requests import CALL, Call
 
@@ -221,18 +222,22 @@ def _add_node(app: FastAPI, is_ready: Callable[[], bool]) -> None:
         return json_answer({"refusals": await session.list_refusals(limit)}).response()
 
     @app.get("/info", summary="Describe the node", responses=described("NodeInfo") | refusals(401))
-    async def info(session: Caller) -> Response:
+    async def info(
+        session: Caller, metrics: Annotated[bool, Query(description="With the samples of its metrics.")] = False
+    ) -> Response:
         principal = quote(session.principal).encode()
-        return json_answer(await session.info(), 200, ((b"remoterun-principal", principal),)).response()
+        return json_answer(await session.info(metrics), 200, ((b"remoterun-principal", principal),)).response()
 
     @app.get(
         "/metrics",
-        summary="Load and counters, for Prometheus",
+        summary="The node's metrics, for Prometheus and what reads OpenMetrics",
         response_class=Response,
-        responses=content(METRICS.decode()) | refusals(401),
+        responses=content(PROMETHEUS.decode(), OPENMETRICS.decode()) | refusals(401),
     )
-    async def read_metrics(session: Caller) -> Response:
-        return Answer(200, metrics(await session.info()), METRICS).response()
+    async def read_metrics(request: Request, session: Caller) -> Response:
+        info, kind = await session.info(metrics=True), media_type(request.headers.get("accept", ""))
+        samples = () if isinstance(info.metrics, UnsetType) else info.metrics  # a node that knows no metrics
+        return Answer(200, write_metrics(samples, kind), kind).response()
 
     @app.get("/livez", summary="Say that the process answers", responses=described("Alive"))
     async def livez() -> Response:

@@ -83,6 +83,12 @@ class HttpServer(ServerHalf):
         if self._tls is not None:
             self._tls.renew()
 
+    def connections(self) -> Mapping[str, int]:
+        return {} if self._server is None else {"http": len(self._server.server_state.connections)}
+
+    def certificates(self) -> Mapping[str, str]:
+        return {"http": self._settings.cert} if self._settings.cert else {}
+
     async def stop(self, grace: float) -> None:
         if self._server is None or self._app is None or self._serving is None:
             return

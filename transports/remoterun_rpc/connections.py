@@ -39,6 +39,9 @@ class Connections:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def admit(self, connection: Connection) -> bool:
         """Count a connection in, in place of the oldest stranger where there is no room; False where there is none."""
         if len(self._open) >= self.terms.connections:

@@ -52,6 +52,12 @@ class RpcServer(ServerHalf):
         self._listeners = []
         await self._connections.stop(grace)
 
+    def connections(self) -> Mapping[str, int]:
+        return {"rpc": len(self._connections)}
+
+    def certificates(self) -> Mapping[str, str]:
+        return {"rpc": self._settings.cert} if self._settings.cert else {}
+
     def _terms(self) -> Terms:
         return Terms(
             service=self._context.service,

@@ -40,6 +40,9 @@ class Connections:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def admit(self, connection: Connection) -> int | None:
         """Count a connection in and give its number, or None if there are too many."""
         if len(self._open) >= self.terms.connections:

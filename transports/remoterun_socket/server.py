@@ -63,6 +63,12 @@ class SocketServer(ServerHalf):
     def _unix_path(self) -> Path:
         return self._context.data / "remoterun.sock"
 
+    def connections(self) -> Mapping[str, int]:
+        return {"socket": len(self._connections)}
+
+    def certificates(self) -> Mapping[str, str]:
+        return {"socket": self._settings.cert} if self._settings.cert else {}
+
     def _terms(self) -> Terms:
         return Terms(
             service=self._context.service,
