@@ -57,6 +57,7 @@ class Gateway(Server):
             insecure_listen=settings.insecure_listen,
             is_ready=lambda: node.answers,
             addresses=self._known_addresses,
+            url=self._target.url,
             incoming=self._stack.enter_context(passing_files(settings.limits.request)),
         )
         for name, transport in self._chosen().items():
@@ -67,6 +68,10 @@ class Gateway(Server):
     async def stop(self) -> None:
         await asyncio.gather(*(half.stop(self._loaded.node.grace) for half in self._halves), return_exceptions=True)
         await self._stack.aclose()
+
+    async def reload(self) -> None:
+        for half in self._halves:
+            await half.reload()
 
     def announcement(self) -> str:
         lines = [f"remoterun {__version__}: gateway to {self._target.url}"]
