@@ -1,0 +1,8 @@
+"""The fronts: one module each, and all of them in FRONTS."""
+
+from __future__ import annotations
+
+from tests.deployments.front import Front
+from tests.deployments.fronts.nginx_uvicorn import NginxUvicorn
+
+FRONTS: tuple[type[Front], ...] = (NginxUvicorn,)
