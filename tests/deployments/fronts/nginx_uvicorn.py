@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
+from signal import SIGHUP
 from typing import ClassVar
 
 from tests.deployments.front import DATA, Front, Place, free_port, shipped
@@ -13,6 +13,7 @@ from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import VENV
 
 _WORD = "remoterun_http.process"  # in the command line of each process
+_UP = ": gateway to "  # it says once all of them answer
 
 
 class NginxUvicorn(Front):
@@ -47,8 +48,10 @@ class NginxUvicorn(Front):
         return self._nginx.port
 
     def start(self) -> None:
-        self._running.append(Program(self._command, self.place.folder / "gateway.log"))
-        eventually(self._are_up, "its HTTP processes start", self._running)
+        gateway = Program(self._command, self.place.folder / "gateway.log")
+        self._running.append(gateway)
+        said = gateway.text().count(_UP)
+        eventually(lambda: gateway.text().count(_UP) > said, "all its HTTP processes answer", self._running)
         self._running.append(self._nginx.start())
         eventually(lambda: answers(self.url, self.trust()), "it answers", self._running)
 
@@ -57,13 +60,15 @@ class NginxUvicorn(Front):
             self._running.pop().stop()
 
     def reload(self) -> None:
-        gateway = self._running[0]
-        old = children(gateway.pid, _WORD)
-        gateway.signal(signal.SIGHUP)
-        eventually(lambda: self._are_up() and not old & self._processes(), "its processes are new", self._running)
+        gateway, old, count = self._running[0], self._processes(), self._reloads()
+        gateway.signal(SIGHUP)
+        eventually(lambda: self._reloads() > count, "its log says that it reloaded", self._running)
+        new = self._processes()
+        assert len(new) == self.place.processes
+        assert not old & new
+
+    def _reloads(self) -> int:
+        return self._running[0].log.read_text().count(": reloaded")
 
     def _processes(self) -> set[int]:
         return children(self._running[0].pid, _WORD)
-
-    def _are_up(self) -> bool:
-        return len(self._processes()) == self.place.processes
