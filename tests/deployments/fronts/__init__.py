@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.deployments.front import Front
 from tests.deployments.fronts.nginx_uvicorn import NginxUvicorn
+from tests.deployments.fronts.nginx_uwsgi import NginxUwsgi
 from tests.deployments.fronts.supervisor_nginx import SupervisorNginx
 
-FRONTS: tuple[type[Front], ...] = (NginxUvicorn, SupervisorNginx)
+FRONTS: tuple[type[Front], ...] = (NginxUvicorn, NginxUwsgi, SupervisorNginx)
