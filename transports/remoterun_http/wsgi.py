@@ -6,13 +6,16 @@ environment says is the same as for `remoterun_http.asgi`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
-from a2wsgi import ASGIMiddleware
+from a2wsgi.asgi import ASGIResponder
 
+from remoterun_http.answers import Receive, Scope, Send
 from remoterun_http.asgi import application as asgi_application
 
 _asgi: Any = asgi_application  # a2wsgi types messages more narrowly than ASGI does
@@ -23,17 +26,92 @@ class Lazy:
 
     def __init__(self) -> None:
         self._process = 0
-        self._application: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self._process != os.getpid():
+        request = _Request(self._running_loop())
+        heard = {**environ, "wsgi.input": _Body(environ["wsgi.input"])}
+        return _Answer(ASGIResponder(request.serve, request.loop)(heard, start_response), request)  # type: ignore[arg-type]
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None or self._process != os.getpid():
             with self._lock:
-                if self._process != os.getpid():
-                    self._application = ASGIMiddleware(_asgi)
+                loop = self._loop
+                if loop is None or self._process != os.getpid():
+                    loop = self._loop = _new_loop()
+                    threading.Thread(target=loop.run_forever, name="remoterun", daemon=True).start()
                     self._process = os.getpid()
-        answer: Iterable[bytes] = self._application(environ, start_response)
-        return answer
+        return loop
+
+
+class _Request:
+    """The task that serves a request on the loop.
+
+    Parameters:
+        loop: runs in another thread.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._task: asyncio.Task[Any] | None = None
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it, as an ASGI application."""
+        self._task = asyncio.current_task()
+        await _asgi(scope, receive, send)
+
+    def abandon(self) -> None:
+        """End the task where it still runs: a2wsgi lets it wait for ever for a caller that went away."""
+        self.loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Answer:
+    """The pieces of an answer; whoever stops to iterate over them closes it (PEP 3333)."""
+
+    def __init__(self, pieces: Any, request: _Request) -> None:
+        self._pieces = pieces
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        with closing(self):  # also where reading the request fails
+            yield from self._pieces
+
+    def close(self) -> None:
+        """End the request."""
+        self._pieces.close()
+        self._request.abandon()
+
+
+class _Body:
+    """A request's body whose early end is an error; a2wsgi would read nothing again and again."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Read up to so many bytes.
+
+        Raises:
+            OSError: the caller went away.
+        """
+        data: bytes = self._stream.read(size)
+        if size and not data:
+            raise ConnectionResetError("the caller went away before its request was whole")
+        return data
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 application = Lazy()

@@ -1,0 +1,69 @@
+"""The WSGI application and callers that go away: nothing of their requests may stay behind."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from remoterun_http import wsgi
+
+_PATIENCE = 30.0
+_ENVIRON = {"REQUEST_METHOD": "POST", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1"}
+
+
+class Follower:
+    """An ASGI application that reads a body and streams without end; `ended` is set once its task has."""
+
+    def __init__(self) -> None:
+        self.read = b""
+        self.ended = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            more = True
+            while more:
+                message = await receive()
+                self.read += message["body"]
+                more = message["more_body"]
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
+    made = Follower()
+    monkeypatch.setattr(wsgi, "_asgi", made)
+    return made
+
+
+def ask(body: bytes, length: int) -> Iterable[bytes]:
+    environ = {**_ENVIRON, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(length)}
+    return wsgi.Lazy()(environ, lambda *_: None)
+
+
+def test_a_caller_that_leaves_a_stream_ends_it(follower: Follower) -> None:
+    answer: Any = ask(b"all", 3)
+    pieces = iter(answer)
+    assert next(pieces) == b"piece"
+    answer.close()  # as a server does when it cannot write
+    assert follower.ended.wait(_PATIENCE)
+    assert follower.read == b"all"
+
+
+def test_an_answer_that_nobody_reads_ends_nothing() -> None:
+    answer: Any = ask(b"", 0)
+    answer.close()
+
+
+def test_a_body_that_ends_early_ends_the_request(follower: Follower) -> None:
+    with pytest.raises(OSError, match="went away"):
+        list(ask(b"half", 8))
+    assert follower.ended.wait(_PATIENCE)
+    assert follower.read == b"half"
