@@ -13,11 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from remoterun.config import Loaded, load
+from remoterun.errors import ServiceError
 from remoterun.gateway import Reachability, open_service, passing_files
 from remoterun.local import CONFIG_NAME, data_folder, local_url
 from remoterun.transport import Target, installed
 from remoterun_http import HttpSettings
-from remoterun_http.answers import Receive, Scope, Send
+from remoterun_http.answers import Receive, Scope, Send, refusal
 from remoterun_http.app import Application
 from remoterun_http.console.signin import SignIns
 
@@ -33,8 +34,13 @@ class Lazy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        else:
-            await (await self._application())(scope, receive, send)
+            return
+        try:
+            application = await self._application()
+        except ServiceError as error:  # the node cannot be reached yet
+            await refusal(error).send(send)
+            return
+        await application(scope, receive, send)
 
     async def _application(self) -> Application:
         process, loop = os.getpid(), asyncio.get_running_loop()
