@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -67,3 +69,35 @@ def test_a_body_that_ends_early_ends_the_request(follower: Follower) -> None:
         list(ask(b"half", 8))
     assert follower.ended.wait(_PATIENCE)
     assert follower.read == b"half"
+
+
+def test_a_body_without_a_length_is_refused(follower: Follower) -> None:
+    environ = {**_ENVIRON, "wsgi.input": io.BytesIO(b"all"), "HTTP_TRANSFER_ENCODING": "chunked"}
+    statuses: list[str] = []
+    pieces = wsgi.Lazy()(environ, lambda status, headers, error: statuses.append(status))
+    assert b"needs a Content-Length" in b"".join(pieces)
+    assert statuses == ["411 Length Required"]
+    assert not follower.ended.is_set()
+
+
+def test_a_path_that_is_no_text_is_one_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths: list[str] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    monkeypatch.setattr(wsgi, "_asgi", noting)
+    environ = {**_ENVIRON, "wsgi.input": io.BytesIO(), "PATH_INFO": "/caf\xe9/\xc3\xa9"}
+    assert b"".join(wsgi.Lazy()(environ, lambda *_: None)) == b""
+    assert paths == ["/caf\ufffd/\xe9"]
+
+
+def test_threads_that_are_greenlets_get_asyncios_own_loop() -> None:
+    code = (
+        "from gevent import monkey; monkey.patch_all();"
+        "from remoterun_http.wsgi import _new_loop; print(type(_new_loop()).__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_PATIENCE, check=True)
+    assert done.stdout == "asyncio.unix_events\n"

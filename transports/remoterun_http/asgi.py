@@ -11,6 +11,9 @@ import asyncio
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from remoterun.config import Loaded, load
 from remoterun.errors import ServiceError
@@ -28,6 +31,7 @@ class Lazy:
 
     def __init__(self) -> None:
         self._opened: tuple[int, asyncio.AbstractEventLoop, asyncio.Task[Application]] | None = None
+        self._answer: Any = None  # the application, or what believes proxies in front of it
         self._node: Reachability | None = None
         self._files = ExitStack()
 
@@ -36,11 +40,11 @@ class Lazy:
             await self._live(receive, send)
             return
         try:
-            application = await self._application()
+            await self._application()
         except ServiceError as error:  # the node cannot be reached yet
             await refusal(error).send(send)
             return
-        await application(scope, receive, send)
+        await self._answer(scope, receive, send)
 
     async def _application(self) -> Application:
         process, loop = os.getpid(), asyncio.get_running_loop()
@@ -62,7 +66,7 @@ class Lazy:
         service = await open_service(target)
         node = self._node = Reachability(service, target)
         await node.start()
-        return Application(
+        application = Application(
             service,
             SignIns(data_folder(os.environ)),
             max_request=loaded.node.limits.request,
@@ -71,6 +75,8 @@ class Lazy:
             origins=settings.origins,
             incoming=self._files.enter_context(passing_files(loaded.node.limits.request)),
         )
+        self._answer = _believing(application, settings.proxies)
+        return application
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Answer a server's lifespan: start needs nothing, the end closes streams."""
@@ -89,6 +95,11 @@ class Lazy:
         if self._node is not None:
             await self._node.stop()
         self._files.close()
+
+
+def _believing(application: Application, proxies: tuple[str, ...]) -> Any:
+    asgi: Any = application  # uvicorn types messages more narrowly than ours
+    return ProxyHeadersMiddleware(asgi, list(proxies)) if proxies else application
 
 
 def _load() -> Loaded:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -15,10 +16,13 @@ from typing import Any
 
 from a2wsgi.asgi import ASGIResponder
 
-from remoterun_http.answers import Receive, Scope, Send
+from remoterun_http.answers import HttpError, Receive, Scope, Send, refusal
 from remoterun_http.asgi import application as asgi_application
 
 _asgi: Any = asgi_application  # a2wsgi types messages more narrowly than ASGI does
+
+# WSGI says nothing of a body without a length: it would be taken for none.
+_NO_LENGTH = HttpError(411, "the body needs a Content-Length here")
 
 
 class Lazy:
@@ -31,7 +35,8 @@ class Lazy:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = _Request(self._running_loop())
-        heard = {**environ, "wsgi.input": _Body(environ["wsgi.input"])}
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace").encode().decode("latin-1")
+        heard = {**environ, "wsgi.input": _Body(environ["wsgi.input"]), "PATH_INFO": path}
         return _Answer(ASGIResponder(request.serve, request.loop)(heard, start_response), request)  # type: ignore[arg-type]
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -60,7 +65,11 @@ class _Request:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, as an ASGI application."""
         self._task = asyncio.current_task()
-        await _asgi(scope, receive, send)
+        headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers and not headers.get(b"content-length"):
+            await refusal(_NO_LENGTH).send(send)
+        else:
+            await _asgi(scope, receive, send)
 
     def abandon(self) -> None:
         """End the task where it still runs: a2wsgi lets it wait for ever for a caller that went away."""
@@ -107,11 +116,18 @@ class _Body:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
+    if _are_threads_greenlets():  # uvloop, which gevent cannot replace, would let none of the others run
+        return asyncio.new_event_loop()
     try:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def _are_threads_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 application = Lazy()
