@@ -1,9 +1,8 @@
-"""/etc/remoterun/gunicorn.conf.py: gunicorn with gevent workers, which answer HTTPS before the node."""
+"""/etc/remoterun/gunicorn.conf.py: gunicorn with gevent workers, between nginx and the node."""
 
 wsgi_app = "remoterun_http.wsgi:application"
-bind = ["0.0.0.0:443", "[::]:443"]
-certfile = "/etc/remoterun/tls/fullchain.pem"
-keyfile = "/etc/remoterun/tls/privkey.pem"
+# No TLS here: a connection that is being secured when its worker goes is lost by gevent.
+bind = "127.0.0.1:8001"
 
 worker_class = "gevent"
 workers = 2
@@ -13,12 +12,8 @@ worker_connections = 1000  # of one worker; each caller that follows a job is on
 timeout = 60
 # What a worker that is replaced has under way; then it is cut off, and who followed a job resumes.
 graceful_timeout = 10
-keepalive = 5  # seconds of an idle connection
+keepalive = 5  # seconds of an idle connection: nginx gives it up before
 
-# Callers reach it directly: what they say of themselves in X-Forwarded-Proto is not believed.
+# Who is believed about the caller, `proxies` in http.toml says.
 forwarded_allow_ips = ""
 control_socket_disable = True
-
-# Without queries and referers: the one-time address of a sign-in carries its code there.
-accesslog = "-"
-access_log_format = '%(h)s "%(m)s %(U)s %(H)s" %(s)s %(B)s %(M)sms "%(a)s"'

@@ -63,14 +63,15 @@ class ApacheModWsgi(Front):
 
     def reload(self) -> None:
         assert self._program is not None, "it was not started"
-        for old in self._processes():
+        for old in self.processes():
             os.kill(old, signal.SIGUSR1)
             eventually(partial(self._is_replaced, old), "a process is replaced", [self._program])
 
     def _is_replaced(self, old: int) -> bool:
-        processes = self._processes()
+        processes = self.processes()
         return len(processes) == self.place.processes and old not in processes
 
-    def _processes(self) -> set[int]:
+    def processes(self) -> set[int]:
+        """Give the ids of mod_wsgi's processes."""
         assert self._program is not None, "it was not started"
         return children(self._program.pid, _WORD)

@@ -37,5 +37,9 @@ class ApacheProxy(Front):
         while self._running:
             self._running.pop(0).stop()  # the gateway ends streams; Apache would wait for them before it cuts them off
 
+    def stop_gateway(self) -> None:
+        """Stop what stands behind Apache."""
+        self._running[0].stop()
+
     def reload(self) -> None:
         self._gateway.reload(self._running[0])

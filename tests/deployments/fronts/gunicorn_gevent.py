@@ -1,37 +1,37 @@
-"""gunicorn with gevent workers, which callers reach directly: `deploy/gunicorn-gevent`."""
+"""nginx before gunicorn with gevent workers: `deploy/gunicorn-gevent`."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import signal
+from signal import SIGHUP
 from typing import ClassVar
 
 from tests.deployments.front import DATA, Front, Place, free_port, shipped
+from tests.deployments.nginx import Nginx
 from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import VENV
 
 
 class GunicornGevent(Front):
-    """gunicorn, TLS, and the WSGI application in greenlets."""
+    """nginx, TLS, and the WSGI application in greenlets."""
 
-    name: ClassVar[str] = "gunicorn + gevent"
+    name: ClassVar[str] = "nginx + gunicorn, gevent"
     folder: ClassVar[str] = "gunicorn-gevent"
-    programs: ClassVar[tuple[str, ...]] = ()  # of the environment that tests run in
+    programs: ClassVar[tuple[str, ...]] = ("nginx",)
     is_tls: ClassVar[bool] = True
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._port = free_port()
-        self._program: Program | None = None
+        behind = f"127.0.0.1:{free_port()}"
+        self._nginx = Nginx(place, "nginx-uvicorn/remoterun.conf", {"127.0.0.1:8001": behind})
+        self._running: list[Program] = []
         settings = place.folder / "http.toml"
         hosts = {'hosts = ["scripts.example.com"]': 'hosts = ["scripts.example.com", "localhost"]'}
         settings.write_text(shipped("gunicorn-gevent/http.toml", {DATA: str(place.data), **hosts}))
         config = place.folder / "gunicorn.conf.py"
         here = {
-            '"0.0.0.0:443", "[::]:443"': f'"127.0.0.1:{self._port}"',
-            "/etc/remoterun/tls/fullchain.pem": str(place.certificate),
-            "/etc/remoterun/tls/privkey.pem": str(place.key),
+            "127.0.0.1:8001": behind,
             "workers = 2": f"workers = {place.processes}",
             "graceful_timeout = 10": "graceful_timeout = 2",  # for streams: nobody waits for them here
         }
@@ -47,31 +47,28 @@ class GunicornGevent(Front):
 
     @property
     def port(self) -> int:
-        return self._port
+        return self._nginx.port
 
     def start(self) -> None:
-        self._program = Program(self._command, self.place.folder / "gunicorn.log", self._environment)
-        eventually(lambda: answers(self.url, self.trust()), "it answers", [self._program])
+        self._running.append(Program(self._command, self.place.folder / "gunicorn.log", self._environment))
+        self._running.append(self._nginx.start())
+        eventually(lambda: answers(self.url, self.trust()), "it answers", self._running)
 
     def stop(self) -> None:
-        if self._program is not None:
-            self._program.stop()
+        while self._running:
+            self._running.pop().stop()
 
     def reload(self) -> None:
         old = self._workers()
-        self._running().signal(signal.SIGHUP)
-        eventually(lambda: self._are_new(old), "its workers are new", [self._running()])
+        self._running[0].signal(SIGHUP)
+        eventually(lambda: self._are_new(old), "its workers are new", self._running)
 
     def _are_new(self, old: set[int]) -> bool:
         workers = self._workers()
         return len(workers) == self.place.processes and not old & workers
 
     def _workers(self) -> set[int]:
-        return children(self._running().pid, "gunicorn")
-
-    def _running(self) -> Program:
-        assert self._program is not None, "it was not started"
-        return self._program
+        return children(self._running[0].pid, "gunicorn")
 
 
 _UNIT = "gunicorn-gevent/remoterun-gunicorn.service"
