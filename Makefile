@@ -7,10 +7,10 @@ DEV_READY := $(VENV)/.ready-dev
 BENCH_READY := $(VENV)/.ready-bench
 SETUP := pyproject.toml constraints.txt tests/tools/venv
 
-.PHONY: help demo serve test check format screenshots bench venv constraints reference clean
+.PHONY: help demo serve test check format screenshots bench bench-deployments venv constraints reference clean
 
 help:  ## list what one can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## start a node and call it in every way, command by command
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/tools/demo
@@ -38,6 +38,10 @@ screenshots: $(DEV_READY)  ## take the README's pictures of the page, into docs/
 bench: $(BENCH_READY)  ## measure what calls cost, beside floors of the same run; make bench ONLY='http fork' measures some
 	@tests/tools/system-tools
 	@$(BIN)/python tests/benchmarks $(ONLY) $(ARGS)
+
+bench-deployments: $(BENCH_READY)  ## measure the deployments side by side; with ARGS=--write into deploy/README.md
+	@tests/tools/system-tools
+	@$(BIN)/python tests/benchmarks/bench_deployments.py $(ARGS)
 
 venv: $(DEV_READY)  ## make .venv with all that is needed to work on this
 

@@ -199,6 +199,7 @@ class Dispatcher(AsyncService):
                 script=None if script is None else script[:200],
                 code=error.code,
                 message=error.message[:1000],
+                peer=origin.peer,
             )
         )
 
@@ -393,6 +394,7 @@ class Dispatcher(AsyncService):
             timeout=call.timeout,
             principal=principal.name,
             transport=origin.transport,
+            peer=origin.peer,
             node=self.name,
             created=now(),
             extra=extra,

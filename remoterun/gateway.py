@@ -59,6 +59,7 @@ class Gateway(Server):
             insecure_listen=settings.insecure_listen,
             is_ready=lambda: node.answers,
             addresses=self._known_addresses,
+            url=self._target.url,
             incoming=self._stack.enter_context(passing_files(settings.limits.request)),
         )
         for name, transport in self._chosen().items():

@@ -67,6 +67,7 @@ class LiveJob(Sink):
         "node",
         "output_info",
         "params",
+        "peer",
         "principal",
         "progress_info",
         "rerun_of",
@@ -99,6 +100,7 @@ class LiveJob(Sink):
         timeout: float,
         principal: str,
         transport: str,
+        peer: str,
         node: str,
         created: datetime,
         extra: Extra | None,
@@ -125,6 +127,7 @@ class LiveJob(Sink):
         self.rerun_of = rerun_of
         self.principal = principal
         self.transport = transport
+        self.peer = peer
         self.node = node
         self.created = created
         self.extra = extra
@@ -180,6 +183,7 @@ class LiveJob(Sink):
             output=self.output_info,
             key=self.key,
             rerun_of=self.rerun_of,
+            peer=self.peer,
         )
 
     def move(self, state: State) -> StateEvent:

@@ -181,6 +181,7 @@ class Job(
     output: OutputInfo = OutputInfo()
     key: str | None = None
     rerun_of: str | None = None
+    peer: str = ""  # where its caller called from, as the transport or its gateway saw it
 
     @property
     def params(self) -> dict[str, Any] | None:
@@ -360,6 +361,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     script: str | None
     code: str
     message: str
+    peer: str = ""  # where the caller called from
 
 
 class TokenInfo(Struct, frozen=True, kw_only=True):

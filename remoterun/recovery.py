@@ -50,6 +50,7 @@ async def _revive(dispatcher: Dispatcher, record: Record) -> LiveJob | None:
         timeout=timeout_of(script, extra.timeout),
         principal=old.principal,
         transport=old.transport,
+        peer=old.peer,
         node=dispatcher.name,
         created=old.created,
         extra=record.extra,

@@ -57,6 +57,7 @@ class ServerContext(Struct, frozen=True):
     is_ready: Callable[[], bool]  # whether the node takes calls now
     addresses: Callable[[], Mapping[str, tuple[str, ...]]]  # what every transport took, once all have started
     incoming: Incoming | None = None  # where files arrive that callers stream; None: they come in requests alone
+    url: str = ""  # of the node, where it is not the one of this process's own data folder
 
 
 class ServerHalf(ABC):

@@ -123,7 +123,7 @@ def print_job(job: Job, options: Namespace) -> None:
             ("started", local_time(job.started) or None),
             ("ended", local_time(job.ended) or None),
             ("took", seconds_between(job.started, job.ended) or None),
-            ("by", f"{job.principal} over {job.transport} on {job.node}"),
+            ("by", f"{job.principal} over {job.transport}{job.peer and ' from ' + job.peer} on {job.node}"),
             ("output", format_size(job.output.bytes) + (", cut" if job.output.cut else "")),
             ("artifacts", ", ".join(artifact.name for artifact in job.artifacts) or None),
             ("key", job.key),

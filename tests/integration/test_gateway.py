@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -97,7 +98,38 @@ def test_a_gateway_leads_to_a_node_over_any_wire(node: RunningNode, tmp_path: Pa
 def test_a_gateway_of_the_own_user_says_for_whom_it_calls(node: RunningNode, tmp_path: Path) -> None:
     with running_gateway(node.urls["unix"], tmp_path) as url, client(url, node.token) as caller:
         job = caller.submit("greet").wait()
-        assert (job.transport, job.principal) == ("http", "first")
+        assert (job.transport, job.principal, job.peer) == ("http", "first", "127.0.0.1")
+
+
+def test_elsewhere_the_records_name_the_gateway(node: RunningNode, tmp_path: Path) -> None:
+    with running_gateway(node.urls["tcp"], tmp_path, node.token) as url, client(url, node.token) as caller:
+        job = caller.submit("greet").wait()
+        assert job.transport == "socket"
+        assert job.peer.startswith("127.0.0.1:")
+
+
+def test_a_refused_call_is_recorded_with_its_address(node: RunningNode, tmp_path: Path) -> None:
+    with running_gateway(node.urls["unix"], tmp_path) as url, client(url, node.token) as caller:
+        with pytest.raises(Unauthenticated):
+            client(url, "rr_wrong")
+        refused = httpx2.get(f"{url}/refusals", headers={"Authorization": f"Bearer {node.token}"}).json()["refusals"]
+        assert [each["peer"] for each in refused] == ["127.0.0.1"]
+        assert caller.run("greet", name="Ada") == {"hello": "Ada"}
+
+
+def test_a_gateway_with_processes_leads_to_its_node_and_reloads(
+    node: RunningNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMOTERUN_HTTP_PROCESSES", "2")
+    monkeypatch.setenv("REMOTERUN_DATA", str(tmp_path / "elsewhere"))
+    with running_gateway(node.urls["unix"], tmp_path) as url, client(url, node.token) as caller:
+        pid = json.loads((tmp_path / "gateway.json").read_bytes())["pid"]
+        assert caller.run("greet", name="Ada") == {"hello": "Ada"}
+        first = children(pid)
+        assert len(first) == 2
+        os.kill(pid, signal.SIGHUP)
+        eventually(lambda: not {*children(pid)} & {*first} and len(children(pid)) == 2, "both are replaced")
+        assert caller.run("greet", name="Ada") == {"hello": "Ada"}
 
 
 def test_who_is_not_trusted_cannot_name_an_origin(node: RunningNode) -> None:
@@ -127,39 +159,39 @@ def test_a_gateway_outlives_its_node(node: RunningNode, tmp_path: Path) -> None:
         assert caller.run("greet", name="Ada") == {"hello": "Ada"}
 
 
-def children(node: RunningNode) -> list[int]:
+def children(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == node.pid and b"remoterun_http.process" in (entry / "cmdline").read_bytes():
+            if parent == pid and b"remoterun_http.process" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return sorted(found)
 
 
 def test_processes_in_front_of_a_node(scripts: Path) -> None:
     with running_node(scripts, http={"processes": 2}) as node:
-        assert len(children(node)) == 2
+        assert len(children(node.pid)) == 2
         with node.connect("http") as caller:
             eventually(lambda: is_ready(node.urls["http"]), "they are ready")
             assert caller.run("greet", name="Ada") == {"hello": "Ada"}
             assert caller.submit("greet").wait().transport == "http"
-        pids = children(node)
+        pids = children(node.pid)
         node.stop()
         eventually(lambda: not any(map(lives, pids)), "they end with the node")
 
 
 def test_a_process_that_dies_is_replaced(scripts: Path) -> None:
     with running_node(scripts, http={"processes": 2}) as node:
-        first = children(node)
+        first = children(node.pid)
         os.kill(first[0], signal.SIGKILL)
-        eventually(lambda: len(children(node)) == 2 and children(node) != first, "there are two again")
+        eventually(lambda: len(children(node.pid)) == 2 and children(node.pid) != first, "there are two again")
         eventually(lambda: is_ready(node.urls["http"]), "they are ready")
 
 
 def test_processes_end_when_their_node_is_killed(scripts: Path) -> None:
     with running_node(scripts, http={"processes": 2}) as node:
-        pids = children(node)
+        pids = children(node.pid)
         node.kill()
         eventually(lambda: not any(map(lives, pids)), "they end")
 
@@ -179,7 +211,7 @@ def test_a_process_that_cannot_start_keeps_the_node_from_starting(scripts: Path,
 
 def test_a_reload_under_load_fails_no_request(scripts: Path) -> None:
     with running_node(scripts, http={"processes": 2}) as node:
-        url, first = node.urls["http"], children(node)
+        url, first = node.urls["http"], children(node.pid)
         eventually(lambda: is_ready(url), "they are ready")
         stop = threading.Event()
         answers: list[int] = []
@@ -198,7 +230,7 @@ def test_a_reload_under_load_fails_no_request(scripts: Path) -> None:
         for caller in callers:
             caller.start()
         os.kill(node.pid, signal.SIGHUP)
-        eventually(lambda: not {*children(node)} & {*first} and len(children(node)) == 2, "both are replaced")
+        eventually(lambda: not {*children(node.pid)} & {*first} and len(children(node.pid)) == 2, "both are replaced")
         stop.set()
         for caller in callers:
             caller.join()
@@ -241,6 +273,19 @@ async def test_the_asgi_application_under_another_server(node: RunningNode) -> N
     await serving
 
 
+async def test_an_asgi_application_whose_node_is_not_there_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remoterun_http.asgi import Lazy
+
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        monkeypatch.setenv("REMOTERUN_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(Lazy()), base_url="http://localhost") as http:
+        answer = await http.get("/info")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
 @pytest.mark.usefixtures("environment")
 def test_the_wsgi_application_under_another_server(node: RunningNode) -> None:
     from remoterun_http.wsgi import Lazy
@@ -249,7 +294,10 @@ def test_the_wsgi_application_under_another_server(node: RunningNode) -> None:
         def log_message(self, format: str, *args: Any) -> None:
             return
 
-    with make_server("127.0.0.1", 0, Lazy(), handler_class=Quiet) as server:
+    with (
+        contextlib.closing(Lazy()) as application,
+        make_server("127.0.0.1", 0, application, handler_class=Quiet) as server,
+    ):
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:

@@ -156,6 +156,14 @@ async def test_events_are_lines_of_json_for_whoever_asks(http: httpx2.AsyncClien
     assert [json.loads(line)["n"] for line in response.text.splitlines()] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("path", ["events", "output"])
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
+async def test_streams_ask_a_proxy_not_to_buffer_them(http: httpx2.AsyncClient, path: str, accept: str) -> None:
+    job_id = await submit(http, "hello")
+    response = await http.get(f"/jobs/{job_id}/{path}", headers={"Accept": accept})
+    assert response.headers["x-accel-buffering"] == "no"
+
+
 async def test_silence_is_filled_with_comments(
     http: httpx2.AsyncClient, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,13 +11,17 @@ import asyncio
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from remoterun.config import Loaded, load
+from remoterun.errors import ServiceError
 from remoterun.gateway import Reachability, open_service, passing_files
 from remoterun.local import CONFIG_NAME, data_folder, local_url
 from remoterun.transport import Target, installed
 from remoterun_http import HttpSettings
-from remoterun_http.answers import Receive, Scope, Send
+from remoterun_http.answers import Receive, Scope, Send, refusal
 from remoterun_http.app import Application
 from remoterun_http.console.signin import SignIns
 
@@ -26,16 +30,21 @@ class Lazy:
     """An application that is opened at its first request, in the process and on the loop that serve it."""
 
     def __init__(self) -> None:
-        self._opened: tuple[int, asyncio.AbstractEventLoop, asyncio.Task[Application]] | None = None
+        self._opened: tuple[int, asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._resources = AsyncExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        else:
-            await (await self._application())(scope, receive, send)
+            return
+        try:
+            answer = await self._application()
+        except ServiceError as error:  # the node cannot be reached yet
+            await refusal(error).send(send)
+            return
+        await answer(scope, receive, send)
 
-    async def _application(self) -> Application:
+    async def _application(self) -> Any:
         process, loop = os.getpid(), asyncio.get_running_loop()
         if self._opened is None or self._opened[:2] != (process, loop):
             self._opened = (process, loop, asyncio.ensure_future(self._open()))
@@ -47,7 +56,8 @@ class Lazy:
                 self._opened = None  # the next request tries again
             raise
 
-    async def _open(self) -> Application:
+    async def _open(self) -> Any:
+        """Give the application, or what believes proxies in front of it."""
         loaded = _load()
         settings: HttpSettings = loaded.sections["http"]
         url = os.environ.get("REMOTERUN_URL") or local_url(data_folder(os.environ))
@@ -69,7 +79,7 @@ class Lazy:
             )
             stack.callback(application.stop)
             self._resources = stack.pop_all()
-        return application
+        return _believing(application, settings.proxies)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Answer a server's lifespan: start needs nothing, the end closes streams."""
@@ -87,6 +97,11 @@ class Lazy:
         if self._opened is not None:
             await asyncio.wait([self._opened[2]])
         await self._resources.aclose()
+
+
+def _believing(application: Application, proxies: tuple[str, ...]) -> Any:
+    asgi: Any = application  # uvicorn types messages more narrowly than ours
+    return ProxyHeadersMiddleware(asgi, list(proxies)) if proxies else application
 
 
 def _load() -> Loaded:

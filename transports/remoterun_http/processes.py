@@ -122,7 +122,7 @@ class HttpProcesses(ServerHalf):
             hosts=(*settings.hosts, *hosts_of(settings.listen)),
         )
         terms = Terms(
-            url=local_url(context.data),
+            url=context.url or local_url(context.data),
             data=str(context.data),
             settings=adopted,
             max_request=context.max_request,

@@ -27,6 +27,7 @@ from remoterun_http.requests import CALL, Call
 
 _MOST_WAIT = 3600.0  # seconds of one wait; a client asks again
 _LARGEST = 2**63 - 1  # the largest event number that a store can hold
+_LIVE = ((b"x-accel-buffering", b"no"), *SAFE_HEADERS)  # of streams: nginx passes each piece on at once
 _JOB = described("Job")
 _REVOKED: dict[int | str, dict[str, Any]] = {204: {"description": "It is revoked"}}
 
@@ -133,7 +134,7 @@ def _add_streams(app: FastAPI, ending: Ending) -> None:
     ) -> StreamingResponse:
         await session.get_job(id)
         chunks = ending.follow(output(session, id, stream))
-        return _streamed(chunks, [(b"content-type", TEXT), *SAFE_HEADERS])
+        return _streamed(chunks, [(b"content-type", TEXT), *_LIVE])
 
     @app.get(
         "/jobs/{id}/events",
@@ -159,11 +160,8 @@ def _add_streams(app: FastAPI, ending: Ending) -> None:
             events = _chained(first, events)
         followed = ending.follow(events, KEEPALIVE)
         if "application/x-ndjson" in request.headers.get("accept", ""):
-            return _streamed(as_lines(followed), [(b"content-type", b"application/x-ndjson"), *SAFE_HEADERS])
-        return _streamed(
-            as_sse(followed),
-            [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"), *SAFE_HEADERS],
-        )
+            return _streamed(as_lines(followed), [(b"content-type", b"application/x-ndjson"), *_LIVE])
+        return _streamed(as_sse(followed), [(b"content-type", b"text/event-stream; charset=utf-8"), *_LIVE])
 
     @app.get(
         "/jobs/{id}/artifacts",

@@ -37,7 +37,7 @@ function showElapsed() {
 function showAbout() {
   const rows = [
     ["Created", time(job.created)], ["Started", job.started && time(job.started)], ["Ended", job.ended && time(job.ended)],
-    ["Took", job.ended && took(job)], ["By", job.principal], ["Over", job.transport], ["On", job.node],
+    ["Took", job.ended && took(job)], ["By", job.principal], ["Over", job.transport], ["From", job.peer], ["On", job.node],
     ["Exit code", job.exit_code ?? null], ["Attempt", job.attempt > 1 ? job.attempt : null],
     ["Version", h("code", { title: job.version }, job.version.slice(0, 12))],
     ["Key", job.key?.startsWith("page-") ? null : job.key], ["Run again of", job.rerun_of && h("a", { href: jobPage(job.rerun_of) }, job.rerun_of.slice(0, 13), "…")],
