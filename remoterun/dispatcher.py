@@ -30,6 +30,7 @@ from remoterun.admission import check, well_formed_trace
 from remoterun.backup import Backups
 from remoterun.catalog import Catalog, Script
 from remoterun.config import NodeSettings
+from remoterun.durably import DurableAdmission
 from remoterun.environments import Environments
 from remoterun.errors import (
     Busy,
@@ -42,7 +43,7 @@ from remoterun.held import HeldJobs
 from remoterun.ids import new_id
 from remoterun.jobindex import JobIndex
 from remoterun.joblines import JobLines, about
-from remoterun.keys import RecentKeys, fingerprint
+from remoterun.keys import RecentKeys
 from remoterun.live import LiveJob
 from remoterun.logs import with_fields
 from remoterun.measures import Measures
@@ -155,7 +156,8 @@ class Dispatcher(AsyncService):
         self._waiting_bytes = 0  # of jobs in the queue, and of those that are held
         self._running: set[LiveJob] = set()
         self._unrecorded: set[LiveJob] = set()
-        self._keys = RecentKeys()
+        self.keys = RecentKeys()
+        self._durably = DurableAdmission(self)
         self._tasks: set[asyncio.Task[Any]] = set()  # calls that are being answered
         self._housekeeping: list[asyncio.Task[None]] = []
         self._average = 0.1  # seconds that a job takes
@@ -208,7 +210,7 @@ class Dispatcher(AsyncService):
     async def start(self) -> None:
         """Take up what an earlier node left, and begin to look after what runs."""
         await recover(self)
-        self._keys.is_complete = not await self.store.list_jobs(JobQuery(limit=1), None)
+        self.keys.is_complete = not await self.store.list_jobs(JobQuery(limit=1), None)
         folders = (self.artifacts, self.uploads.folder)
         self._housekeeping = [
             asyncio.create_task(self._tick()),
@@ -260,7 +262,7 @@ class Dispatcher(AsyncService):
         if self.tracer is not None:
             job.span = self.tracer.begin(job, is_recovered=True)
         if job.key is not None:
-            self._keys.add(job.principal, job.key, job.id, job.created)
+            self.keys.add(job.principal, job.key, job.id, job.created)
         if job.state is State.QUEUED:
             not_before = None if record.extra is None else record.extra.not_before
             self._later(0 if not_before is None else (not_before - now()).total_seconds(), job)
@@ -276,7 +278,7 @@ class Dispatcher(AsyncService):
         script = self.catalog.peek(request.script)
         if script is None or request.key is not None or request.files:
             return self._keep(self._run_slowly(principal, origin, request))
-        job = self._admit(principal, origin, request, script)
+        job = self.admit(principal, origin, request, script)
         done = self._loop.create_future()
         job.waiters.append(done)
         job.admit()
@@ -286,10 +288,10 @@ class Dispatcher(AsyncService):
     async def _run_slowly(self, principal: Principal, origin: Origin, request: JobRequest) -> Job:
         script = await self.catalog.get(request.script)
         if request.key is not None or request.files:
-            job = await self._admit_durably(principal, origin, request, script)
+            job = await self._durably.admit(principal, origin, request, script)
             del request  # its files are on disk; they would be held until the job ends
             return job if isinstance(job, Job) and job.has_ended else await self.wait(job.id, None)
-        live = self._admit(principal, origin, request, script)
+        live = self.admit(principal, origin, request, script)
         live.admit()
         self._enqueue(live)
         return await self._ended(live)
@@ -297,75 +299,10 @@ class Dispatcher(AsyncService):
     async def submit(self, principal: Principal, origin: Origin, request: JobRequest) -> Job:
         """Give the job once it is on disk."""
         script = self.catalog.peek(request.script) or await self.catalog.get(request.script)
-        job = await self._admit_durably(principal, origin, request, script)
+        job = await self._durably.admit(principal, origin, request, script)
         return job if isinstance(job, Job) else job.snapshot()
 
-    async def _admit_durably(
-        self, principal: Principal, origin: Origin, request: JobRequest, script: Script
-    ) -> Job | LiveJob:
-        """Admit a job that is on disk, with its files, before its caller hears of it."""
-        if request.files:
-            self._check_open()
-            check(script, request, self.settings.limits.request, None)  # before anything is written
-        async with self.uploads.received(request) as request:
-            if request.key is not None:
-                return await self._admit_with_key(principal, origin, request, script)
-            return await self._admit_whole(principal, origin, request, script)
-
-    async def _admit_whole(
-        self,
-        principal: Principal,
-        origin: Origin,
-        request: JobRequest,
-        script: Script,
-        *,
-        mark: str | None = None,
-        rerun_of: str | None = None,
-    ) -> LiveJob:
-        """Admit a job and record it, its files before it."""
-        kept: Kept | None = None
-        if request.files:
-            call = check(script, request, self.settings.limits.request, mark)
-            job_id = new_id()
-            kept = Kept(job_id, await self.uploads.keep(job_id, call.files))
-        try:
-            job = self._admit(principal, origin, request, script, mark=mark, rerun_of=rerun_of, kept=kept)
-        except ServiceError:
-            if kept is not None:
-                await asyncio.to_thread(self.uploads.remove, [kept.job_id])
-            raise
-        if request.key is not None:
-            self._keys.add(principal.name, request.key, job.id, job.created)
-        await self._record_admission(job)
-        return job
-
-    async def _admit_with_key(
-        self, principal: Principal, origin: Origin, request: JobRequest, script: Script
-    ) -> Job | LiveJob:
-        """Admit a job, or give the one that this key stands for."""
-        assert request.key is not None
-        mark = fingerprint(request)
-        async with self._keys.held(principal.name, request.key):
-            known = await self._find_key(principal.name, request.key)
-            if known is not None:
-                return self._same_request(known, mark)
-            return await self._admit_whole(principal, origin, request, script, mark=mark)
-
-    async def _find_key(self, principal: str, key: str) -> LiveJob | Record | None:
-        moment = now()
-        job_id = self._keys.find(principal, key, moment)
-        if job_id is None and self._keys.is_complete:
-            return None
-        if job_id is not None and (live := self.jobs.in_memory(job_id)) is not None:
-            return live
-        return await self.store.find_key(principal, key, moment - self._keys.lifetime)
-
-    def _same_request(self, known: LiveJob | Record, mark: str) -> Job | LiveJob:
-        if (known.extra is None or known.extra.fingerprint) != mark:
-            raise Conflict("this key was used before, with another request; a new request needs a new key")
-        return known if isinstance(known, LiveJob) else known.job
-
-    def _admit(
+    def admit(
         self,
         principal: Principal,
         origin: Origin,
@@ -377,7 +314,7 @@ class Dispatcher(AsyncService):
         kept: Kept | None = None,
     ) -> LiveJob:
         """Check a request and make its job, which nobody has heard of yet."""
-        self._check_open()
+        self.check_open()
         call = check(script, request, self.settings.limits.request, mark)
         self._check_room(script, call.size)
         extra = call.extra
@@ -408,7 +345,8 @@ class Dispatcher(AsyncService):
         self.jobs.add(job)
         return job
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise Unavailable or Busy while no job is taken, whoever asks."""
         if self.is_draining:
             raise Unavailable("the node is stopping", retry_after=5.0)
         if self.store.fault is not None:
@@ -428,7 +366,7 @@ class Dispatcher(AsyncService):
     def _limit(self, script: Script) -> int:
         return script.settings.concurrency
 
-    async def _record_admission(self, job: LiveJob) -> None:
+    async def record_admission(self, job: LiveJob) -> None:
         """Put a new job on disk and let it wait for a worker; if the disk refuses, it never was."""
         job.is_stored = True
         job.admit()
@@ -449,7 +387,7 @@ class Dispatcher(AsyncService):
         job.is_void = True
         self.jobs.forget(job)
         if job.key is not None:
-            self._keys.forget(job.principal, job.key)
+            self.keys.forget(job.principal, job.key)
         self._leave_queue(job)
         if job.extra is not None and job.extra.files:
             self._loop.run_in_executor(None, self.uploads.remove, [job.id])
@@ -801,7 +739,7 @@ class Dispatcher(AsyncService):
         )
         if extra.secret:
             raise Invalid("this job had secret parameters, which are not kept; call the script anew")
-        return (await self._admit_whole(principal, origin, request, script, rerun_of=job.id)).snapshot()
+        return (await self._durably.admit_whole(principal, origin, request, script, rerun_of=job.id)).snapshot()
 
     def info(self) -> NodeInfo:
         """Describe the node."""
