@@ -54,7 +54,7 @@ def test_guesses_at_the_door_are_slowed_down(front: Front) -> None:
     ("path", "behind"),
     [
         ("nginx-uvicorn/remoterun.conf", "127.0.0.1:8001"),
-        ("nginx-uwsgi/remoterun.conf", "/run/remoterun/uwsgi.sock"),
+        ("nginx-uwsgi/remoterun.conf", "/run/remoterun-uwsgi/uwsgi.sock"),
         ("supervisor-nginx/remoterun.conf", "127.0.0.1:8001"),
     ],
 )
