@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from remoterun import __version__
+from remoterun.addresses import without_credentials
 from remoterun.config import Loaded
 from remoterun.errors import ServiceError, Unavailable
 from remoterun.incoming import Incoming
@@ -75,7 +76,7 @@ class Gateway(Server):
         await reload_all(self._halves)
 
     def announcement(self) -> str:
-        lines = [f"remoterun {__version__}: gateway to {self._target.url}"]
+        lines = [f"remoterun {__version__}: gateway to {without_credentials(self._target.url)}"]
         for name, addresses in self.addresses.items():
             lines.extend(f"  {name:<8} {address}" for address in addresses)
         return "\n".join(lines)
