@@ -43,7 +43,12 @@ async def main():
             await store.get(queued.id)
             os.write(1, queued.id.encode() + b"\\n")
             store.write(ended, None, [StateEvent(job=queued.id, n=2, time=NOW, state=State.SUCCEEDED, attempt=1)])
-    await asyncio.gather(*(writer() for _ in range(8)))
+    async def copier():
+        path = Path(sys.argv[1] + ".copy")
+        while True:
+            path.unlink(missing_ok=True)
+            await store.copy(path)
+    await asyncio.gather(copier(), *(writer() for _ in range(8)))
 
 asyncio.run(main())
 """
