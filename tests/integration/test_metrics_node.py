@@ -139,18 +139,19 @@ def test_what_is_under_way_is_seen_as_it_is(node: RunningNode, tmp_path: Path) -
 
 
 def test_connections_are_counted_while_they_are_open(scripts: Path) -> None:
-    def count() -> float:
-        return read(node)[key("remoterun_connections", transport="socket")]
+    with running_node(scripts) as own:
 
-    with running_node(scripts) as node:
-        host, _, port = node.urls["tcp"].removeprefix("tcp://").partition(":")
+        def count() -> float:
+            return read(own)[key("remoterun_connections", transport="socket")]
+
+        host, _, port = own.urls["tcp"].removeprefix("tcp://").partition(":")
         assert count() == 0
         with contextlib.ExitStack() as wires:
             for _ in range(3):
                 wires.enter_context(socket.create_connection((host, int(port))))
             wait_until(lambda: count() == 3)
         wait_until(lambda: count() == 0)
-        assert read(node)[key("remoterun_connections", transport="http")] >= 1, "the one that asks"
+        assert read(own)[key("remoterun_connections", transport="http")] >= 1, "the one that asks"
 
 
 def python() -> str:
