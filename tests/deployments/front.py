@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -134,6 +136,21 @@ def shipped(path: str, replacements: Mapping[str, str]) -> str:
         assert old in text, f"deploy/{path} does not hold {old!r}"
         text = text.replace(old, new)
     return text
+
+
+def exec_start(path: str, replacements: Mapping[str, str]) -> list[str]:
+    """Give the command that a shipped unit of systemd's starts, with other addresses and paths.
+
+    Parameters:
+        path: below deploy/.
+        replacements: as of `shipped`.
+
+    Raises:
+        AssertionError: the unit starts nothing, or does not hold one of them.
+    """
+    found = re.search(r"^ExecStart=(.*)$", shipped(path, replacements), re.MULTILINE)
+    assert found is not None, f"deploy/{path} has no ExecStart"
+    return shlex.split(found[1])
 
 
 def free_port() -> int:

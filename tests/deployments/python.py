@@ -17,21 +17,23 @@ def debian_venv(folder: Path) -> Path:
     Where both are of one minor version, what is installed here is taken from here; else it is installed there.
     """
     venv = folder / "venv"
+    subprocess.run([str(DEBIANS), "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
     version = _version(DEBIANS)
-    is_alike = version == _version(Path(sys.executable))
-    options = ["--without-pip"] if is_alike else []
-    subprocess.run([str(DEBIANS), "-m", "venv", *options, str(venv)], check=True, timeout=120)
-    if is_alike:
+    if version == _version(Path(sys.executable)):
         packages = venv / "lib" / f"python{version}" / "site-packages"
         own = next(path for path in sys.path if path.endswith("site-packages"))
         (packages / "here.pth").write_text(f"import site; site.addsitedir({own!r})\n")
     else:
-        root = Path(__file__).parents[2]
-        install = [f"{venv}/bin/pip", "install", "-q", "-c", f"{root}/constraints.txt", f"{root}[http,wsgi]"]
-        subprocess.run(install, check=True, timeout=600)
+        _install(venv)
     return venv
 
 
 def _version(python: Path) -> str:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def _install(venv: Path) -> None:
+    root = Path(__file__).parents[2]
+    pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"), "install", "-q"]
+    subprocess.run([*pip, "-c", f"{root}/constraints.txt", f"{root}[http,wsgi]"], check=True, timeout=600)

@@ -8,15 +8,18 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from remoterun.testing import RunningNode
 from tests.deployments.callers import Caller
 from tests.deployments.certificate import write_certificate
 from tests.deployments.conftest import require
-from tests.deployments.front import NAME, Front, Place
+from tests.deployments.front import NAME, Front, Place, free_port
 from tests.deployments.fronts.nginx_uvicorn import NginxUvicorn
 from tests.deployments.fronts.nginx_uwsgi import NginxUwsgi
+from tests.deployments.nginx import Nginx
+from tests.deployments.programs import eventually
 
 _FOLLOWERS = 16  # of one caller, as nginx-uwsgi/remoterun.conf has it
 
@@ -45,6 +48,41 @@ def test_guesses_at_the_door_are_slowed_down(front: Front) -> None:
         assert refused[0].json()["code"] == "busy"
         assert refused[0].headers["retry-after"] == "1"
         assert guesser.http.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "behind"),
+    [
+        ("nginx-uvicorn/remoterun.conf", "127.0.0.1:8001"),
+        ("nginx-uwsgi/remoterun.conf", "/run/remoterun-uwsgi/uwsgi.sock"),
+        ("supervisor-nginx/remoterun.conf", "127.0.0.1:8001"),
+    ],
+)
+def test_that_nothing_answers_behind_it_is_said_in_the_words_of_the_api(
+    folder: Path, tmp_path: Path, path: str, behind: str
+) -> None:
+    require(NginxUvicorn)
+    place = Place(tmp_path, f"unix://{folder}/none", *write_certificate(tmp_path))
+    nobody = f"127.0.0.1:{free_port()}" if ":" in behind else f"{folder}/nobody.sock"
+    nginx = Nginx(place, path, {behind: nobody})
+    running = nginx.start()
+    try:
+        verify = ssl.create_default_context(cafile=place.certificate)
+        answer = eventually(
+            lambda: _answer(f"https://localhost:{nginx.port}/livez", verify), "nginx answers", [running]
+        )
+    finally:
+        running.stop()
+    assert (answer.status_code, answer.json()["status"], answer.json()["code"]) == (503, 503, "unavailable")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "5"
+
+
+def _answer(url: str, verify: ssl.SSLContext) -> httpx2.Response | None:
+    try:
+        return httpx2.get(url, verify=verify)
+    except httpx2.ConnectError:
+        return None
 
 
 @pytest.mark.parametrize("front", [NginxUwsgi], ids=["nginx-uwsgi"], indirect=True)

@@ -29,6 +29,12 @@ def test_a_script_runs(caller: Caller) -> None:
     assert caller.job(answer.headers["remoterun-job"])["state"] == "succeeded"
 
 
+def test_a_body_without_a_length_is_not_taken_for_none(caller: Caller) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = caller.http.post("/run/hello", content=iter([b'{"name":', b'"Ada"}']), headers=headers)
+    assert answer.status_code == 411 or (answer.status_code, answer.json()) == (200, {"hello": "Ada"})
+
+
 def test_the_command_line_calls_through_it(front: Front, node: RunningNode, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "remoterun", "--on", front.url]
     command += ["--ca-file", str(front.place.certificate)] if front.is_tls else []

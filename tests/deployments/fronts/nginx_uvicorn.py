@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from signal import SIGHUP
 from typing import ClassVar
 
-from tests.deployments.front import DATA, Front, Place, free_port, shipped
+from tests.deployments.front import DATA, Front, Place, exec_start, free_port, shipped
 from tests.deployments.nginx import Nginx
 from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import VENV
@@ -37,10 +35,7 @@ class NginxUvicorn(Front):
         }
         config.write_text(shipped("nginx-uvicorn/http.toml", settings))
         places = {"/opt/remoterun": str(VENV), "/etc/remoterun/http.toml": str(config)}
-        unit = shipped("nginx-uvicorn/remoterun-http.service", places)
-        found = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
-        assert found is not None
-        self._command = shlex.split(found[1])
+        self._command = exec_start("nginx-uvicorn/remoterun-http.service", places)
         self._running: list[Program] = []
 
     @property

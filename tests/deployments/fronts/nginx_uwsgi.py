@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 from typing import ClassVar
 
-from tests.deployments.front import DATA, Front, Place, program, shipped
+from tests.deployments.front import DATA, Front, Place, exec_start, shipped
 from tests.deployments.nginx import Nginx
 from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import debian_venv
@@ -24,23 +22,22 @@ class NginxUwsgi(Front):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         folder = place.folder
-        socket = {"/run/remoterun/uwsgi.sock": f"{folder}/uwsgi.sock"}
+        socket = {"/run/remoterun-uwsgi/uwsgi.sock": f"{folder}/uwsgi.sock"}
         self._nginx = Nginx(place, "nginx-uwsgi/remoterun.conf", socket)
         self._reload = folder / "uwsgi.reload"
         replacements = {
             **socket,
             DATA: str(place.data),
             "/opt/remoterun": str(debian_venv(folder)),
-            "/run/remoterun/uwsgi.reload": str(self._reload),
+            "/run/remoterun-uwsgi/reload": str(self._reload),
             "REMOTERUN_HTTP_HOSTS=scripts.example.com": 'REMOTERUN_HTTP_HOSTS=["scripts.example.com","localhost"]',
-            "uid = remoterun": f"uid = {pwd.getpwuid(os.getuid()).pw_name}",
-            "gid = remoterun": f"gid = {grp.getgrgid(os.getgid()).gr_name}",
             "processes = 2": f"processes = {place.processes}",
             "worker-reload-mercy = 60": "worker-reload-mercy = 3",
             "listen = 1024": "listen = 100",  # as much as any kernel takes
         }
-        self._file = folder / "uwsgi.ini"
-        self._file.write_text(shipped("nginx-uwsgi/uwsgi.ini", replacements))
+        file = folder / "uwsgi.ini"
+        file.write_text(shipped("nginx-uwsgi/uwsgi.ini", replacements))
+        self._command = exec_start("nginx-uwsgi/remoterun-uwsgi.service", {"/etc/remoterun/uwsgi.ini": str(file)})
         self._running: list[Program] = []
 
     @property
@@ -49,7 +46,7 @@ class NginxUwsgi(Front):
 
     def start(self) -> None:
         self._reload.touch()
-        uwsgi = Program([program("uwsgi"), "--ini", str(self._file)], self.place.folder / "uwsgi.log")
+        uwsgi = Program(self._command, self.place.folder / "uwsgi.log")
         self._running.append(uwsgi)
         self._running.append(self._nginx.start())
         eventually(lambda: answers(self.url, self.trust()), "it answers", self._running)
