@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from signal import SIGHUP
 
-from tests.deployments.front import DATA, Place, free_port, shipped
+from tests.deployments.front import DATA, Place, exec_start, free_port, shipped
 from tests.deployments.programs import Program, children, eventually
 from tests.deployments.python import VENV
 
@@ -33,10 +31,7 @@ class Gateway:
         }
         config.write_text(shipped("nginx-uvicorn/http.toml", settings))
         places = {"/opt/remoterun": str(VENV), "/etc/remoterun/http.toml": str(config)}
-        unit = shipped("nginx-uvicorn/remoterun-http.service", places)
-        found = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
-        assert found is not None
-        self._command = shlex.split(found[1])
+        self._command = exec_start("nginx-uvicorn/remoterun-http.service", places)
         self._log = place.folder / "gateway.log"
 
     def start(self) -> Program:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from signal import SIGHUP
 from typing import ClassVar
 
-from tests.deployments.front import DATA, Front, Place, free_port, shipped
+from tests.deployments.front import DATA, Front, Place, exec_start, free_port, shipped
 from tests.deployments.nginx import Nginx
 from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import VENV
@@ -41,9 +40,8 @@ class GunicornGevent(Front):
             "/etc/remoterun/http.toml": str(settings),
             "/etc/remoterun/gunicorn.conf.py": str(config),
         }
-        unit = dict(re.findall(r"^(ExecStart|Environment)=(.*)$", shipped(_UNIT, places), re.MULTILINE))
-        self._command = shlex.split(unit["ExecStart"])
-        self._environment = dict([unit["Environment"].split("=", 1)])
+        self._command = exec_start(_UNIT, places)
+        self._environment = dict(re.findall(r"^Environment=(.*?)=(.*)$", shipped(_UNIT, places), re.MULTILINE))
 
     @property
     def port(self) -> int:

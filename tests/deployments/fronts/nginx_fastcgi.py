@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from typing import ClassVar
 
-from tests.deployments.front import DATA, Front, Place, shipped
+from tests.deployments.front import DATA, Front, Place, exec_start, shipped
 from tests.deployments.nginx import Nginx
 from tests.deployments.programs import Program, answers, children, eventually
 from tests.deployments.python import debian_venv
@@ -24,14 +22,14 @@ class NginxFastcgi(Front):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         folder = place.folder
-        socket = {"/run/remoterun/fastcgi.sock": f"{folder}/fastcgi.sock"}
+        socket = {"/run/remoterun-fastcgi/fastcgi.sock": f"{folder}/fastcgi.sock"}
         self._nginx = Nginx(place, "nginx-fastcgi/remoterun.conf", socket)
         self._reload = folder / "uwsgi.reload"
         replacements = {
             **socket,
             DATA: str(place.data),
             "/opt/remoterun": str(debian_venv(folder)),
-            "/run/remoterun/fastcgi.reload": str(self._reload),
+            "/run/remoterun-fastcgi/reload": str(self._reload),
             "REMOTERUN_HTTP_HOSTS=scripts.example.com": 'REMOTERUN_HTTP_HOSTS=["scripts.example.com","localhost"]',
             "processes = 2": f"processes = {place.processes}",
             "worker-reload-mercy = 60": "worker-reload-mercy = 3",
@@ -39,10 +37,7 @@ class NginxFastcgi(Front):
         }
         file = folder / "uwsgi.ini"
         file.write_text(shipped("nginx-fastcgi/uwsgi.ini", replacements))
-        unit = shipped("nginx-fastcgi/remoterun-fastcgi.service", {"/etc/remoterun/fastcgi.ini": str(file)})
-        found = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
-        assert found is not None
-        self._command = shlex.split(found[1])
+        self._command = exec_start("nginx-fastcgi/remoterun-fastcgi.service", {"/etc/remoterun/fastcgi.ini": str(file)})
         self._running: list[Program] = []
 
     @property
