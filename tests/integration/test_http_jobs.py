@@ -263,6 +263,7 @@ GUARDED = [
     ("GET", "/tokens"),
     ("POST", "/tokens"),
     ("DELETE", "/tokens/x"),
+    ("POST", "/backups"),
 ]
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz")}
 
