@@ -18,26 +18,28 @@ class NginxUwsgi(Front):
     folder: ClassVar[str] = "nginx-uwsgi"
     programs: ClassVar[tuple[str, ...]] = ("nginx", "uwsgi", "uwsgi_python3")
     is_tls: ClassVar[bool] = True
+    protocol: ClassVar[str] = "uwsgi"  # by which the shipped files are named
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        folder = place.folder
-        socket = {"/run/remoterun-uwsgi/uwsgi.sock": f"{folder}/uwsgi.sock"}
-        self._nginx = Nginx(place, "nginx-uwsgi/remoterun.conf", socket)
+        folder, word = place.folder, self.protocol
+        socket = {f"/run/remoterun-{word}/{word}.sock": f"{folder}/{word}.sock"}
+        self._nginx = Nginx(place, f"{self.folder}/remoterun.conf", socket)
         self._reload = folder / "uwsgi.reload"
         replacements = {
             **socket,
             DATA: str(place.data),
             "/opt/remoterun": str(debian_venv(folder)),
-            "/run/remoterun-uwsgi/reload": str(self._reload),
+            f"/run/remoterun-{word}/reload": str(self._reload),
             "REMOTERUN_HTTP_HOSTS=scripts.example.com": 'REMOTERUN_HTTP_HOSTS=["scripts.example.com","localhost"]',
             "processes = 2": f"processes = {place.processes}",
             "worker-reload-mercy = 60": "worker-reload-mercy = 3",
             "listen = 1024": "listen = 100",  # as much as any kernel takes
         }
         file = folder / "uwsgi.ini"
-        file.write_text(shipped("nginx-uwsgi/uwsgi.ini", replacements))
-        self._command = exec_start("nginx-uwsgi/remoterun-uwsgi.service", {"/etc/remoterun/uwsgi.ini": str(file)})
+        file.write_text(shipped(f"{self.folder}/uwsgi.ini", replacements))
+        unit = f"{self.folder}/remoterun-{word}.service"
+        self._command = exec_start(unit, {f"/etc/remoterun/{word}.ini": str(file)})
         self._running: list[Program] = []
 
     @property
