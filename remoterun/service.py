@@ -511,4 +511,4 @@ async def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
 async def _in_threads(iterator: Iterator[T]) -> AsyncIterator[T]:
     end = object()
     while (item := await _in_thread(next, iterator, end)) is not end:
-        yield item  # type: ignore[misc]
+        yield item  # type: ignore[misc] # not the end, so an item

@@ -118,7 +118,7 @@ def validator(types: Types) -> Validate:
     if types.extra in (None, Any):
         return validate
     known = types.known.keys()
-    rest = TypeAdapter(dict[str, types.extra], config=_FINITE).validator.validate_python  # type: ignore[name-defined]
+    rest = TypeAdapter(dict[str, types.extra], config=_FINITE).validator.validate_python  # type: ignore[name-defined] # a value
 
     def validate_both(params: dict[str, Any]) -> dict[str, Any]:
         errors: list[Any] = []
@@ -138,6 +138,6 @@ def validator(types: Types) -> Validate:
 def _adapter(types: Types) -> TypeAdapter[Any]:
     # A TypedDict, as its fields may have any names: a model's must not begin with _ or be called json.
     fields = {name: kind if name in types.required else NotRequired[kind] for name, kind in types.known.items()}
-    parameters = TypedDict("parameters", fields)  # type: ignore[misc]
+    parameters = TypedDict("parameters", fields)  # type: ignore[misc] # known only now
     config: ConfigDict = {**_FINITE, "extra": "forbid" if types.extra is None else "allow"}
     return TypeAdapter(with_config(config)(parameters))

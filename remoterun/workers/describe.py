@@ -77,7 +77,7 @@ def adapters(main: Any) -> tuple[Any, Any]:
             raise Refused(f"main takes {name} by position only; parameters come by name")
         else:
             fields[name] = hint if parameter.default is parameter.empty else typing.NotRequired[hint]
-    parameters = TypedDict("parameters", fields)  # type: ignore[misc]
+    parameters = TypedDict("parameters", fields)  # type: ignore[misc] # known only now
     config = pydantic.ConfigDict(extra="forbid" if extra is None else "allow", allow_inf_nan=False)
     known = pydantic.TypeAdapter(pydantic.with_config(config)(parameters))
     return known, None if extra is None else pydantic.TypeAdapter(extra)

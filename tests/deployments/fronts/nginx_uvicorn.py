@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from signal import SIGHUP
 from typing import ClassVar
 
-from tests.deployments.front import DATA, Front, Place, exec_start, free_port, shipped
+from tests.deployments.front import Front, Place
+from tests.deployments.gateway import Gateway
 from tests.deployments.nginx import Nginx
-from tests.deployments.programs import Program, answers, children, eventually
-from tests.deployments.python import VENV
-
-_WORD = "remoterun_http.process"  # in the command line of each process
-_UP = ": gateway to "  # it says once all of them answer
+from tests.deployments.programs import Program, answers, eventually
 
 
 class NginxUvicorn(Front):
@@ -24,18 +20,8 @@ class NginxUvicorn(Front):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        behind = f"127.0.0.1:{free_port()}"
-        self._nginx = Nginx(place, "nginx-uvicorn/remoterun.conf", {"127.0.0.1:8001": behind})
-        config = place.folder / "http.toml"
-        settings = {
-            DATA: str(place.data),
-            "127.0.0.1:8001": behind,
-            "processes = 2": f"processes = {place.processes}",
-            'hosts = ["scripts.example.com"]': 'hosts = ["scripts.example.com", "localhost"]',
-        }
-        config.write_text(shipped("nginx-uvicorn/http.toml", settings))
-        places = {"/opt/remoterun": str(VENV), "/etc/remoterun/http.toml": str(config)}
-        self._command = exec_start("nginx-uvicorn/remoterun-http.service", places)
+        self._gateway = Gateway(place)
+        self._nginx = Nginx(place, "nginx-uvicorn/remoterun.conf", {"127.0.0.1:8001": self._gateway.address})
         self._running: list[Program] = []
 
     @property
@@ -43,10 +29,7 @@ class NginxUvicorn(Front):
         return self._nginx.port
 
     def start(self) -> None:
-        gateway = Program(self._command, self.place.folder / "gateway.log")
-        self._running.append(gateway)
-        said = gateway.text().count(_UP)
-        eventually(lambda: gateway.text().count(_UP) > said, "all its HTTP processes answer", self._running)
+        self._running.append(self._gateway.start())
         self._running.append(self._nginx.start())
         eventually(lambda: answers(self.url, self.trust()), "it answers", self._running)
 
@@ -55,15 +38,4 @@ class NginxUvicorn(Front):
             self._running.pop().stop()
 
     def reload(self) -> None:
-        gateway, old, count = self._running[0], self._processes(), self._reloads()
-        gateway.signal(SIGHUP)
-        eventually(lambda: self._reloads() > count, "its log says that it reloaded", self._running)
-        new = self._processes()
-        assert len(new) == self.place.processes
-        assert not old & new
-
-    def _reloads(self) -> int:
-        return self._running[0].log.read_text().count(": reloaded")
-
-    def _processes(self) -> set[int]:
-        return children(self._running[0].pid, _WORD)
+        self._gateway.reload(self._running[0])
